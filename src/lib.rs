@@ -1,0 +1,39 @@
+//! helios: the agent that keeps an edge device at the state its owner wants.
+//!
+//! # The rooms
+//!
+//! | room | what it is |
+//! |---|---|
+//! | [`base`] | things std lacks; knows nothing of this program |
+//! | [`model`] | the vocabulary: plain data |
+//! | [`intake`] | untrusted documents in, model out; pure |
+//! | [`world`] | what the flows need from outside, as traits |
+//! | [`http`] | HTTP/1.1, client and server; knows no JSON and no engine |
+//! | [`engine`] | Docker and its kin over `http` |
+//! | [`remote`] | the backend over `http` |
+//! | [`store`] | small files that survive power cuts |
+//! | [`host`] | this machine: clocks, directories, facts |
+//! | [`plan`] | jobs and rules for the planner |
+//! | [`flows`] | api, poll, seek, report: each a driver and a machine |
+//!
+//! Lower rooms do not know higher ones; `tidy` checks the walls. The whole of
+//! `flows` and `plan` runs against any implementation of `world`.
+
+pub mod args;
+pub mod base;
+pub mod config;
+pub mod engine;
+pub mod flows;
+pub mod host;
+pub mod http;
+pub mod intake;
+pub mod limits;
+pub mod log;
+pub mod model;
+pub mod plan;
+pub mod remote;
+pub mod run;
+pub mod store;
+#[cfg(test)]
+mod tidy;
+pub mod world;

@@ -1,0 +1,2 @@
+//! The agent; see the library.
+fn main() {}

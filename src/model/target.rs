@@ -1,0 +1,148 @@
+//! What should be: a checked target.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AppUuid, ImageUri, NetworkConfig, NetworkName, ReleaseUuid, ServiceName, VolumeConfig,
+    VolumeName,
+};
+
+/// The target of the whole device.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DeviceTarget {
+    /// The device's name, when the document has one (a local edit has none).
+    pub name: Option<Arc<str>>,
+    /// What the document's `config` says to the agent (D-40).
+    pub knobs: Knobs,
+    /// User apps by uuid. Host apps are in `host`; the supervisor's own app is not here (D-09).
+    pub apps: BTreeMap<AppUuid, AppTarget>,
+    /// The host OS release, if the document names a good one.
+    pub host: Option<HostTarget>,
+    /// The supervisor's own app, reported and never planned (D-09).
+    pub supervisor: Option<SupervisorApp>,
+}
+
+/// Settings of the agent inside the target's `config` (D-40).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Knobs {
+    /// `SUPERVISOR_POLL_INTERVAL`, not yet clamped.
+    pub poll_interval: Option<Duration>,
+    /// `SUPERVISOR_OVERRIDE_LOCK`.
+    pub override_lock: bool,
+    /// `SUPERVISOR_INSTANT_UPDATE_TRIGGER`; `None` when absent.
+    pub instant_update: Option<bool>,
+    /// `SUPERVISOR_HARDWARE_METRICS`; `None` when absent.
+    pub hardware_metrics: Option<bool>,
+}
+
+/// The target of one user app.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AppTarget {
+    /// The backend's number for it; part of legacy volume names.
+    pub id: u32,
+    /// Its name, for people.
+    pub name: Option<Arc<str>>,
+    /// What is to run.
+    pub release: AppRelease,
+}
+
+/// What an app's target says about its one release.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AppRelease {
+    /// The app exists and nothing of it runs.
+    None,
+    /// This release is to run.
+    Wanted(ReleaseUuid, Arc<ReleaseTarget>),
+    /// The document's release is bad: what runs is kept (D-16).
+    Rejected(Rejection),
+}
+
+/// Why an app's target cannot be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The release that was refused, when the document named one.
+    pub release: Option<ReleaseUuid>,
+    /// One line a problem: the path in the document and the reason.
+    pub reasons: Arc<str>,
+}
+
+/// What one release consists of. All names it uses are declared in it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReleaseTarget {
+    /// Services by name.
+    pub services: BTreeMap<ServiceName, ServiceTarget>,
+    /// Networks by name, the implicit `default` included where a service needs it.
+    pub networks: BTreeMap<NetworkName, NetworkConfig>,
+    /// Volumes by name.
+    pub volumes: BTreeMap<VolumeName, VolumeConfig>,
+}
+
+/// What one service is to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceTarget {
+    /// The backend's number for it.
+    pub id: u32,
+    /// The image it runs.
+    pub image: ImageUri,
+    /// Its [`ServiceConfig`](super::ServiceConfig) as canonical compact JSON.
+    pub config: Arc<str>,
+    /// What it waits for before it starts, in name order.
+    pub depends_on: BTreeMap<ServiceName, Dependency>,
+    /// `false`: the container is to exist and not to run.
+    pub running: bool,
+}
+
+/// How one service depends on another (target-state 2.10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// What has to be true of the other one.
+    pub condition: Condition,
+    /// Stored and shown, without effect so far.
+    pub restart: bool,
+    /// `false`: never waited for.
+    pub required: bool,
+}
+
+/// What has to be true of a dependency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Condition {
+    /// It left the `created` state at least once.
+    #[serde(rename = "service_started")]
+    Started,
+    /// Its health check passes.
+    #[serde(rename = "service_healthy")]
+    Healthy,
+    /// It ended with exit code 0.
+    #[serde(rename = "service_completed_successfully")]
+    Completed,
+}
+
+/// The release of the host OS that is to run (target-state 1.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostTarget {
+    /// The host app's uuid.
+    pub app: AppUuid,
+    /// Its release.
+    pub release: ReleaseUuid,
+    /// The OS image.
+    pub image: ImageUri,
+    /// The image that installs it.
+    pub updater: ImageUri,
+    /// The board revision that the installed OS will report.
+    pub board_rev: Arc<str>,
+}
+
+/// The supervisor's own app as the target names it (target-state 4.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SupervisorApp {
+    /// Its uuid.
+    pub app: AppUuid,
+    /// Its release.
+    pub release: ReleaseUuid,
+    /// Its services and their images.
+    pub services: BTreeMap<ServiceName, ImageUri>,
+}

@@ -1,0 +1,36 @@
+//! What a volume is asked to be (target-state 3.2).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A volume as requested. Its JSON is the identity label and the API's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeConfig {
+    /// `local` unless the document says otherwise.
+    pub driver: String,
+    /// Options of the driver.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_opts: BTreeMap<String, String>,
+    /// The document's labels; a change of them alone changes nothing (D-12).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Default for VolumeConfig {
+    fn default() -> Self {
+        VolumeConfig {
+            driver: "local".to_owned(),
+            driver_opts: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+impl VolumeConfig {
+    /// Whether data kept in one would be found in the other.
+    #[must_use]
+    pub fn same_place(&self, other: &VolumeConfig) -> bool {
+        self.driver == other.driver && self.driver_opts == other.driver_opts
+    }
+}

@@ -1,0 +1,2 @@
+//! The development backend.
+fn main() {}
