@@ -23,8 +23,7 @@ const SUPERVISOR_APPS: &[&str] = &[
 ];
 
 /// Whether this is the supervisor's own app.
-#[must_use]
-pub fn is_supervisor(uuid: &str) -> bool {
+pub(super) fn is_supervisor(uuid: &str) -> bool {
     SUPERVISOR_APPS.contains(&uuid)
 }
 

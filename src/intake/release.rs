@@ -163,7 +163,8 @@ impl Release {
                     faults.push(unknown("volumes", "volume", volume));
                 }
             }
-            if let Some(other) = config.shared_network().map(ServiceName::new) {
+            for other in config.shared_services() {
+                let other = ServiceName::new(other);
                 draft.depends_on.entry(other).or_insert(PLAIN);
             }
             for other in draft.depends_on.keys() {

@@ -155,9 +155,11 @@ pub fn create_body_with(
         labels: modern_labels(&new.config.labels),
         warnings: Vec::new(),
     };
-    let mut body = wire::Body::default();
-    body.image = new.image.as_str();
-    body.labels = labels::encode(new, &encoder.labels);
+    let mut body = wire::Body {
+        image: new.image.as_str(),
+        labels: labels::encode(new, &encoder.labels),
+        ..wire::Body::default()
+    };
     process::encode(&encoder, &mut body);
     environment::encode(&mut encoder, &mut body);
     healthcheck::encode(&mut encoder, &mut body);

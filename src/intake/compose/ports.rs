@@ -219,8 +219,10 @@ mod tests {
             .expand(&mut mappings)
             .map_err(|()| "pairing".to_owned())?;
         let one = |m: &PortMapping| {
-            let host = m.published.map_or("-".to_owned(), |p| p.to_string());
-            let ip = m.host_ip.map_or(String::new(), |ip| format!("{ip} "));
+            let host = m
+                .published
+                .map_or_else(|| "-".to_owned(), |p| p.to_string());
+            let ip = m.host_ip.map_or_else(String::new, |ip| format!("{ip} "));
             format!("{ip}{host}>{}/{}", m.target, m.protocol.as_str())
         };
         Ok(mappings.iter().map(one).collect::<Vec<_>>().join(" "))

@@ -58,7 +58,7 @@ fn truthy(node: Node<'_, '_>) -> bool {
     if let Ok(number) = node.number() {
         return number.parse::<f64>().is_ok_and(|number| number != 0.0);
     }
-    node.bool().unwrap_or(!node.is_null())
+    node.bool().unwrap_or_else(|_| !node.is_null())
 }
 
 fn microseconds(node: Node<'_, '_>) -> Result<i64, Refusal> {

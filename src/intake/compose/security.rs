@@ -27,8 +27,8 @@ pub(super) fn read(
         "cap_drop" => into.cap_drop = strings(node)?,
         "cgroup" => into.cgroup = node.nullable(cgroup)?.unwrap_or_default(),
         "group_add" => into.group_add = node.nullable(groups)?.unwrap_or_default(),
-        "ipc" => into.ipc = opt_string(node)?,
-        "pid" => into.pid = opt_string(node)?,
+        "ipc" => into.ipc = node.nullable(namespace)?,
+        "pid" => into.pid = node.nullable(namespace)?,
         "privileged" => into.privileged = node.bool()?,
         "read_only" => into.read_only = node.bool()?,
         "security_opt" => {
@@ -53,6 +53,15 @@ fn cgroup(node: Node<'_, '_>) -> Result<Cgroup, Refusal> {
             shown(other)
         ))),
     }
+}
+
+/// A namespace mode, unchecked as in legacy, but `service:NAME` without blanks behind the colon.
+fn namespace(node: Node<'_, '_>) -> Result<String, Refusal> {
+    let mode = node.str()?;
+    Ok(match mode.strip_prefix("service:") {
+        Some(service) => format!("service:{}", service.trim_start()),
+        None => mode.into_owned(),
+    })
 }
 
 /// Names and numbers of groups.

@@ -209,10 +209,12 @@ impl ServiceConfig {
         })
     }
 
-    /// The service whose network this one shares (`network_mode: service:NAME`).
-    #[must_use]
-    pub fn shared_network(&self) -> Option<&str> {
-        self.network_mode.as_deref()?.strip_prefix("service:")
+    /// Services whose containers lend this one a namespace (`network_mode`, `ipc` or `pid` of
+    /// `service:NAME`): it must be made anew when one of those is. One may come twice.
+    pub fn shared_services(&self) -> impl Iterator<Item = &str> {
+        [&self.network_mode, &self.ipc, &self.pid]
+            .into_iter()
+            .filter_map(|mode| mode.as_deref()?.strip_prefix("service:"))
     }
 
     /// How long the engine waits between the stop signal and the kill; `None`
