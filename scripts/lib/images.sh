@@ -15,22 +15,27 @@ busybox_path() {
   die "no busybox in Debian's busybox-static"
 }
 
-# image_make NAME:TAG CHANGES [FILE CONTENT]...: an image 127.0.0.1:PORT/NAME:TAG on the engine with busybox in it,
-# Dockerfile instructions applied (one a line: CMD, ENV, EXPOSE, ...), and files with the given content.
+# image_make NAME:TAG INSTRUCTIONS [FILE CONTENT]...: an image 127.0.0.1:PORT/NAME:TAG on the engine with busybox in it,
+# the Dockerfile's instructions (CMD, ENV, ...) and files with the given content (or @FILE's).
 image_make() {
-  local ref=$HELIOS_TEST_REGISTRY/$1 root changes="" line; root=$(mktemp -d "$RUN/image-XXXX")
+  local ref=$HELIOS_TEST_REGISTRY/$1 dir root tool
+  dir=$(mktemp -d "$RUN/image-XXXX") root=$dir/root
+  printf 'FROM scratch\nCOPY root /\n%s\n' "$2" >"$dir/Dockerfile"
+  shift 2
   mkdir -p "$root"/{bin,tmp,etc,data} && chmod 1777 "$root/tmp"
   cp "$(busybox_path)" "$root/bin/busybox"
-  for line in sh sleep httpd cat echo ls true false nc wget date kill id env; do ln -s busybox "$root/bin/$line"; done
-  while read -r line; do [ -z "$line" ] || changes+="&changes=$(jq -rn --arg l "$line" '$l | @uri')"; done <<<"$2"
-  shift 2
-  while [ $# -gt 0 ]; do mkdir -p "$root/$(dirname "$1")"; printf '%s' "$2" >"$root/$1"; shift 2; done
-  tar -C "$root" --owner=0 --group=0 --mtime=@0 --sort=name -c . >"$root.tar"
-  engine POST "/images/create?fromSrc=-&repo=${ref%:*}&tag=${ref##*:}$changes" \
-    -H 'Content-Type: application/x-tar' -T "$root.tar" >"$RUN/import.log" || { cat "$RUN/import.log" >&2; return 1; }
-  ! grep -q '"error"' "$RUN/import.log" || { cat "$RUN/import.log" >&2; return 1; }
+  for tool in sh sleep httpd cat echo ls true false nc wget date kill id env; do ln -s busybox "$root/bin/$tool"; done
+  while [ $# -gt 0 ]; do
+    mkdir -p "$root/$(dirname "$1")"
+    case $2 in @*) cp "${2#@}" "$root/$1" ;; *) printf '%s' "$2" >"$root/$1" ;; esac
+    shift 2
+  done
+  tar -C "$dir" --owner=0 --group=0 --mtime=@0 --sort=name -cf "$dir.tar" .
+  engine POST "/build?t=$ref&rm=1" -H 'Content-Type: application/x-tar' -T "$dir.tar" >"$RUN/build.log" ||
+    { cat "$RUN/build.log" >&2; return 1; }
+  ! grep '"error"' "$RUN/build.log" >&2 || return 1
   echo "$ref" >>"$RUN/images"
-  rm -rf "$root" "$root.tar"
+  rm -rf "$dir" "$dir.tar"
 }
 # image_push NAME:TAG: to the test registry; prints the digest.
 image_push() {
@@ -45,7 +50,7 @@ image_drop() { engine_at "$(cat "$RUN/engine.url")" DELETE "/images/$1?force=1" 
 # images_make: what the tests use: helios-test/busybox:1, on the registry and not on the engine.
 images_make() {
   need jq:jq
-  image_make helios-test/busybox:1 'CMD ["sleep", "infinity"]'
+  image_make helios-test/busybox:1 'CMD ["sh", "-c", "trap exit TERM; sleep infinity & wait"]'
   image_push helios-test/busybox:1 >/dev/null
   images_down
   export HELIOS_TEST_IMAGE=$HELIOS_TEST_REGISTRY/helios-test/busybox:1
