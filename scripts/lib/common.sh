@@ -34,14 +34,14 @@ at_exit() {
 # run_start: the run's own directory, in $RUN; those of runs that died are cleaned up.
 run_start() {
   local dir
-  for dir in "${TMPDIR:-/tmp}"/helios-??????/; do
+  for dir in "${TMPDIR:-/tmp}"/helios-run-??????/; do
     [ -f "$dir/owner" ] && [ -O "$dir" ] || continue
     is_alive "$(cat "$dir/owner")" || {
       say "clean-up" "what a killed run left in ${dir%/}"
       (set +e; RUN=${dir%/}; run_end)
     }
   done
-  RUN=$(mktemp -d "${TMPDIR:-/tmp}/helios-XXXXXX")
+  RUN=$(mktemp -d "${TMPDIR:-/tmp}/helios-run-XXXXXX")
   echo "$$ $(started_at $$)" >"$RUN/owner"
   on_exit run_end
 }

@@ -1,5 +1,6 @@
 # Small images for tests, made of a static busybox and pushed to the test registry. Sourced after engine.sh and
 # registry.sh. Takes busybox from the machine, else from Debian's package without installing that.
+# Every layer carries the run's label, so that whatever an interrupted run leaves on a shared engine is found.
 
 # busybox_path: a static busybox.
 busybox_path() {
@@ -20,7 +21,7 @@ busybox_path() {
 image_make() {
   local ref=$HELIOS_TEST_REGISTRY/$1 dir root tool
   dir=$(mktemp -d "$RUN/image-XXXX") root=$dir/root
-  printf 'FROM scratch\nCOPY root /\n%s\n' "$2" >"$dir/Dockerfile"
+  printf 'FROM scratch\nLABEL %s\nCOPY root /\n%s\n' "$(image_label)" "$2" >"$dir/Dockerfile"
   shift 2
   mkdir -p "$root"/{bin,tmp,etc,data} && chmod 1777 "$root/tmp"
   cp "$(busybox_path)" "$root/bin/busybox"
@@ -34,7 +35,6 @@ image_make() {
   engine POST "/build?t=$ref&rm=1" -H 'Content-Type: application/x-tar' -T "$dir.tar" >"$RUN/build.log" ||
     { cat "$RUN/build.log" >&2; return 1; }
   ! grep '"error"' "$RUN/build.log" >&2 || return 1
-  echo "$ref" >>"$RUN/images"
   rm -rf "$dir" "$dir.tar"
 }
 # image_push NAME:TAG: to the test registry; prints the digest.
@@ -44,8 +44,7 @@ image_push() {
   ! grep -q '"error"' "$RUN/push.log" || { cat "$RUN/push.log" >&2; return 1; }
   grep -oE 'sha256:[0-9a-f]{64}' "$RUN/push.log" | tail -n 1
 }
-# image_drop NAME:TAG|DIGEST-REFERENCE: takes it off the engine, so that it has to be pulled again.
-image_drop() { engine_at "$(cat "$RUN/engine.url")" DELETE "/images/$1?force=1" >/dev/null 2>&1 || true; }
+image_label() { echo "io.helios.run=${RUN##*/}"; }
 
 # images_make: what the tests use: helios-test/busybox:1, on the registry and not on the engine.
 images_make() {
@@ -56,8 +55,14 @@ images_make() {
   export HELIOS_TEST_IMAGE=$HELIOS_TEST_REGISTRY/helios-test/busybox:1
   say "images" "$HELIOS_TEST_IMAGE"
 }
-# images_down: takes every image made here off the engine.
+# images_down: takes every image made here off the engine, under whatever name.
 images_down() {
-  local ref
-  while read -r ref; do image_drop "$ref"; done 2>/dev/null <"$RUN/images" || true
+  local url filter id
+  [ -f "$RUN/engine.url" ] || return 0
+  url=$(cat "$RUN/engine.url")
+  filter=$(jq -rn --arg l "$(image_label)" '{label: [$l]} | tojson | @uri')
+  # Newest first, the layers below go with the last image above them; what is in use stays.
+  for id in $(engine_at "$url" GET "/images/json?all=1&filters=$filter" -m 10 2>/dev/null | jq -r '.[].Id'); do
+    engine_at "$url" DELETE "/images/$id?force=1" -m 30 >/dev/null 2>&1 || true
+  done
 }
