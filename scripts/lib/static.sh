@@ -7,7 +7,7 @@ ZIG_PACKAGES="ziglang==0.17.1 cargo-zigbuild==0.24.0"
 # everywhere, so that the binary is the same on every machine; a ready-made std is the last resort.
 std_up() {
   local sysroot; sysroot=$(rustc --print sysroot)
-  STD_FLAGS=(-Zbuild-std=std,panic_abort)
+  STD_FLAGS=(-Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size)
   [ -f "$sysroot/lib/rustlib/src/rust/library/std/Cargo.toml" ] && return
   say "std" "rustup component add rust-src"
   timeout 300 rustup component add rust-src >/dev/null 2>&1 && return

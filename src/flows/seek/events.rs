@@ -3,25 +3,33 @@
 //! An event is only a hint where to look: the container is inspected, and the
 //! lanes see the change on the board.
 
+use std::sync::Arc;
+
 use crate::base::uptime::Uptime;
 use crate::limits;
 use crate::plan::board::Board;
 use crate::plan::read;
 use crate::plan::work::Tools;
-use crate::world::engine::{EngineError, EngineEvent};
+use crate::world::engine::{EngineError, EngineEvent, Kind};
 
 /// Runs until it is dropped; an engine that goes away is waited for (FD-27).
 pub async fn run(tools: Tools) {
-    let mut was_down = false;
     loop {
-        match watch(&tools, was_down).await {
+        let error = match watch(&tools).await {
             Ok(never) => match never {},
-            Err(error) => {
-                if !was_down {
-                    log::warn!("the engine's events ended: {error}; waiting for the engine");
-                }
-                was_down = true;
-            }
+            Err(error) => error,
+        };
+        let why: Arc<str> = error.to_string().into();
+        let is_new = tools.board.change_if(|board| {
+            let was_down = board.engine_down.is_some();
+            board.engine_down = Some(why);
+            !was_down
+        });
+        if is_new {
+            log::warn!(
+                "the engine does not answer: {error}; trying again every {} s",
+                limits::ENGINE_RETRY.as_secs()
+            );
         }
         tools
             .clock
@@ -31,19 +39,29 @@ pub async fn run(tools: Tools) {
 }
 
 /// Ends only with an error.
-async fn watch(tools: &Tools, was_down: bool) -> Result<std::convert::Infallible, EngineError> {
+async fn watch(tools: &Tools) -> Result<std::convert::Infallible, EngineError> {
     let mut events = tools.engine.events().await?;
     let info = tools.engine.info().await?;
     log::info!("engine: {} {}, API {}", info.name, info.version, info.api);
-    if was_down || tools.board.look(|board| board.is_read) {
-        // What happened while nobody listened is found by looking at everything.
+    // What happened while nobody listened is found by looking at everything.
+    if tools.board.look(|board| board.is_read) {
         read::device(tools).await?;
     }
+    tools.board.change(|board| {
+        if board.engine_down.take().is_some() {
+            // What failed for want of an engine need not wait (FD-27).
+            for trouble in board.troubles.values_mut() {
+                trouble.retry_at = Uptime::default();
+            }
+        }
+    });
     loop {
         let event = events.next().await?;
         log::debug!("engine: {} {} {}", event.what, event.action, event.id);
-        if let Err(error) = see(tools, &event).await {
-            log::warn!("{error}");
+        match see(tools, &event).await {
+            Err(error) if error.kind == Kind::Unreachable => return Err(error),
+            Err(error) => log::warn!("{error}"),
+            Ok(()) => {}
         }
     }
 }

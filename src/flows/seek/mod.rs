@@ -246,7 +246,7 @@ pub async fn run(
             Order::Wait => {}
             Order::Interrupt => {
                 if let Some(apply) = &apply {
-                    log::info!("the apply under way makes room for a newer target");
+                    log::debug!("the apply under way makes room for the target");
                     apply.cancel.set();
                 }
             }
@@ -391,27 +391,14 @@ async fn begin(tools: Tools, cancel: Arc<Cancel>, own_container: Option<String>)
         .await;
 }
 
+/// Reads the engine; while it does not answer, the events' flow says so.
 async fn read_until_it_works(tools: &Tools) {
-    let mut said: Option<Arc<str>> = None;
-    loop {
-        let error = match read::device(tools).await {
-            Ok(()) => return,
-            Err(error) => error,
-        };
-        let why: Arc<str> = format!("the engine does not answer: {error}").into();
-        let now = tools.clock.now();
-        tools.board.change_if(|board| {
-            board.target.is_some()
-                && board.set_status(now, UpdateStatus::ApplyingChanges, Some(why.clone()))
-        });
-        if said.as_ref() != Some(&why) {
-            log::warn!(
-                "{why}; trying again every {} s",
-                limits::ENGINE_RETRY.as_secs()
-            );
-            said = Some(why);
-        }
-        tools.clock.sleep_until(now + limits::ENGINE_RETRY).await;
+    while let Err(error) = read::device(tools).await {
+        log::debug!("{error}");
+        tools
+            .clock
+            .sleep_until(tools.clock.now() + limits::ENGINE_RETRY)
+            .await;
     }
 }
 
@@ -491,7 +478,8 @@ fn show_status(tools: &Tools) {
     let now = tools.clock.now();
     let mut became = None;
     tools.board.change_if(|board| {
-        if board.is_preparing || board.is_asking || board.target.is_none() {
+        let is_settled = !board.is_preparing && !board.is_asking || board.engine_down.is_some();
+        if !is_settled || board.target.is_none() {
             return false;
         }
         let before = board.status;
@@ -511,6 +499,10 @@ fn show_status(tools: &Tools) {
 }
 
 fn sum(board: &Board) -> (UpdateStatus, Option<Arc<str>>) {
+    if let Some(why) = &board.engine_down {
+        let why = format!("the engine does not answer: {why}");
+        return (UpdateStatus::ApplyingChanges, Some(why.into()));
+    }
     let lanes = || board.lanes.iter();
     if let Some((app, _)) = lanes().find(|(_, lane)| **lane == Lane::Working) {
         return (
