@@ -101,6 +101,16 @@ pub const HTTP_DRAIN_BYTES_MAX: usize = 64 * 1024;
 pub const HTTP_POOL_MAX: usize = 4;
 /// A client keeps one for so long, or for as long as the server's hint says if that is shorter.
 pub const HTTP_POOL_IDLE: Duration = Duration::from_secs(5);
+/// Unread bytes that are read past before a refused connection is torn down.
+pub const HTTP_LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The header of a gzip stream, file name and all.
+pub const HTTP_GZIP_HEAD_BYTES_MAX: usize = 512;
+/// Decoded bytes of a gzip stream before its ratio counts...
+pub const HTTP_GZIP_FREE_BYTES: u64 = 1024 * 1024;
+/// ...and how many times what arrived they may be from then on (R-HTTP-4).
+pub const HTTP_GZIP_RATIO_MAX: u64 = 200;
+/// What a tunnel holds, each way.
+pub const HTTP_TUNNEL_BUF_BYTES: usize = 8 * 1024;
 /// Bytes given to a TLS session that it has not sent yet; a writer waits.
 pub const HTTP_TLS_OUT_BYTES_MAX: usize = 16 * 1024;
 /// Servers whose TLS session is remembered, to resume it.

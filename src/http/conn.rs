@@ -28,6 +28,8 @@ pub enum ConnError {
     Head(HeadError),
     /// The body's framing is broken.
     Framing,
+    /// The body's content coding is; the text says what was sent instead.
+    Coding(&'static str),
     /// The peer closed before the message was complete.
     CutShort,
     /// A time limit passed.
@@ -70,11 +72,15 @@ impl Default for Watch {
 
 impl Watch {
     /// What `work` comes to, if it does before `deadline`.
-    pub async fn until<W: Future>(&mut self, deadline: Instant, work: W) -> Option<W::Output> {
+    pub async fn until<W: Future>(
+        &mut self,
+        deadline: Instant,
+        work: W,
+    ) -> Result<W::Output, ConnError> {
         let mut work = pin!(work);
         poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => self.poll(cx, deadline).map(|()| None),
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll(cx, deadline).map(|()| Err(ConnError::Timeout)),
         })
         .await
     }
@@ -188,6 +194,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         head
     }
 
+    /// Takes out what has arrived and nobody has looked at.
+    pub fn take_unread(&mut self) -> Vec<u8> {
+        let unread = self.buf[self.pos..self.end].to_vec();
+        self.pos = self.end;
+        unread
+    }
+
+    /// The stream alone.
+    pub fn into_stream(self) -> S {
+        self.stream
+    }
+
     /// Waits for the first byte of the next message; `false` when the peer
     /// closed instead.
     pub async fn first_byte(&mut self, deadline: Instant) -> Result<bool, ConnError> {
@@ -259,16 +277,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     }
 
     /// Like [`Conn::send_out`], but stops as soon as the peer answers: a server
-    /// may refuse a body before it has taken all of it.
+    /// may refuse a body before it has taken all of it. Each write has until
+    /// `deadline`.
     pub async fn send_until_answered(
         &mut self,
         body: &[u8],
-        limit: Duration,
+        deadline: impl Fn() -> Instant,
     ) -> Result<Sent, ConnError> {
         let out = std::mem::take(&mut self.out);
         let (mut sent, all) = (0, out.len() + body.len());
         while sent < all {
-            let deadline = Instant::now() + limit;
             let rest = [
                 &out[sent.min(out.len())..],
                 &body[sent.saturating_sub(out.len())..],
@@ -282,11 +300,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
                 ..
             } = self;
             let step = poll_fn(|cx| poll_either(stream, cx, rest, &mut buf[*end..]));
-            match watch
-                .until(deadline, step)
-                .await
-                .ok_or(ConnError::Timeout)?
-            {
+            match watch.until(deadline(), step).await? {
                 Step::Wrote(Ok(some @ 1..)) => sent += some,
                 Step::Read(Ok(got @ 1..)) => {
                     self.end += got;
@@ -297,8 +311,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         }
         self.out = out;
         let flush = poll_fn(|cx| Pin::new(&mut self.stream).poll_flush(cx));
-        let flushed = self.watch.until(Instant::now() + limit, flush).await;
-        Ok(if flushed.ok_or(ConnError::Timeout)?.is_ok() {
+        let flushed = self.watch.until(deadline(), flush).await?;
+        Ok(if flushed.is_ok() {
             Sent::All
         } else {
             Sent::Part
@@ -316,10 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
             ..
         } = self;
         let read = poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buf[*end..]));
-        let got = watch
-            .until(deadline, read)
-            .await
-            .ok_or(ConnError::Timeout)??;
+        let got = watch.until(deadline, read).await??;
         *end += got;
         Ok(got)
     }
@@ -380,19 +391,11 @@ async fn send_parts<S: AsyncWrite + Unpin>(
         }
         let write = poll_fn(|cx| Pin::new(&mut *stream).poll_write_vectored(cx, rest));
         let deadline = Instant::now() + limit;
-        match watch
-            .until(deadline, write)
-            .await
-            .ok_or(ConnError::Timeout)??
-        {
+        match watch.until(deadline, write).await?? {
             0 => return Err(ConnError::Io(io::ErrorKind::WriteZero.into())),
             some => IoSlice::advance_slices(&mut rest, some),
         }
     }
     let flush = poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx));
-    watch
-        .until(Instant::now() + limit, flush)
-        .await
-        .ok_or(ConnError::Timeout)??;
-    Ok(())
+    Ok(watch.until(Instant::now() + limit, flush).await??)
 }

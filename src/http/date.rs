@@ -1,5 +1,7 @@
 //! HTTP dates, to and from seconds since the epoch. Pure.
 
+use std::fmt;
+
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -8,15 +10,27 @@ const DAY_SECS: u64 = 24 * 3600;
 /// From 1st March of the year 0 to the epoch.
 const EPOCH_DAYS: u64 = 719_468;
 
-/// The moment in the form of `Date`: `Sun, 06 Nov 1994 08:49:37 GMT`.
-#[must_use]
-pub fn format(epoch_secs: u64) -> String {
-    let (days, secs) = (epoch_secs / DAY_SECS, epoch_secs % DAY_SECS);
-    let (year, month, day) = civil(days);
-    let name = DAYS.iter().cycle().nth((days % 7) as usize).unwrap_or(&"");
-    let month = MONTHS.iter().nth(month as usize - 1).unwrap_or(&"");
-    let (hour, minute, second) = (secs / 3600, secs / 60 % 60, secs % 60);
-    format!("{name}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+/// Seconds since the epoch; shows as in `Date`: `Sun, 06 Nov 1994 08:49:37 GMT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpDate(pub u64);
+
+impl fmt::Display for HttpDate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, secs) = (self.0 / DAY_SECS, self.0 % DAY_SECS);
+        let (year, month, day) = civil(days);
+        let nth = |names: &[&'static str], at: u64| {
+            usize::try_from(at)
+                .ok()
+                .and_then(|at| names.get(at).copied())
+                .unwrap_or("")
+        };
+        let (name, month) = (nth(&DAYS, days % 7), nth(&MONTHS, month - 1));
+        let (hour, minute, second) = (secs / 3600, secs / 60 % 60, secs % 60);
+        write!(
+            f,
+            "{name}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
+        )
+    }
 }
 
 /// The moment such a text names; other, older forms are not understood.
@@ -98,11 +112,14 @@ mod tests {
             (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
         ];
         for (secs, text) in cases {
-            assert_eq!(format(secs), text);
+            assert_eq!(HttpDate(secs).to_string(), text);
             assert_eq!(parse(text), Some(secs), "{text}");
         }
         for day in 0..60_000 {
-            assert_eq!(parse(&format(day * DAY_SECS)), Some(day * DAY_SECS));
+            assert_eq!(
+                parse(&HttpDate(day * DAY_SECS).to_string()),
+                Some(day * DAY_SECS)
+            );
         }
     }
 

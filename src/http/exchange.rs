@@ -3,11 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::body::Body;
+use super::client::{Piece, Source};
 use super::conn::{Conn, ConnError};
-use super::head::{Fields, RequestHead, is_field_value, is_token, put_line};
+use super::date::HttpDate;
+use super::head::{Fields, RequestHead, are_fields, put_line};
 use super::server::Status;
 use super::stream::Stream;
-use super::{Error, ErrorKind, date};
+use super::tunnel::{self, Tunnel};
+use super::{Error, ErrorKind};
 use crate::limits::{
     HTTP_BODY_IDLE, HTTP_BODY_TIMEOUT, HTTP_DRAIN_BYTES_MAX, HTTP_LINGER, HTTP_WRITE_TIMEOUT,
 };
@@ -132,7 +136,7 @@ impl<'c> Exchange<'c> {
 
     /// The whole request body, if it is not longer than `max`.
     pub async fn body(&mut self, max: usize) -> Result<Vec<u8>, BodyError> {
-        if let super::body::Body::Length(length) = self.conn.body
+        if let Body::Length(length) = self.conn.body
             && usize::try_from(length).is_ok_and(|length| length > max)
         {
             return Err(BodyError::TooLarge);
@@ -230,6 +234,29 @@ impl<'c> Exchange<'c> {
         sent.map_err(|err| self.lost(&err))
     }
 
+    /// Answers an upgrade with 101 and these fields, then carries bytes between
+    /// the peer and the tunnel until both have ended.
+    pub async fn switch(&mut self, headers: &[(&str, &str)], to: Tunnel) -> Result<(), Error> {
+        if self.answer != Answer::None || !self.head.upgrade || !are_fields(headers) {
+            return Err(invalid("an upgrade that is not possible"));
+        }
+        self.answer = Answer::Done;
+        self.keep_alive = false;
+        self.status.serving();
+        let out = &mut self.conn.out;
+        out.clear();
+        put_line(out, format_args!("HTTP/1.1 101 Switching Protocols"));
+        for (name, value) in headers {
+            put_line(out, format_args!("{name}: {value}"));
+        }
+        put_line(out, format_args!(""));
+        let sent = self.conn.send_out(&[], HTTP_WRITE_TIMEOUT).await;
+        sent.map_err(|err| self.lost(&err))?;
+        let early = self.conn.take_unread();
+        let joined = tunnel::join(self.conn.stream(), &early, to).await;
+        joined.map_err(|err| self.lost(&err.into()))
+    }
+
     /// Puts the head together; `length` is that of the body, if it is known.
     fn compose(
         &mut self,
@@ -237,16 +264,17 @@ impl<'c> Exchange<'c> {
         headers: &[(&str, &str)],
         length: Option<usize>,
     ) -> Result<(), Error> {
-        let fit = headers
-            .iter()
-            .all(|(name, value)| is_token(name.as_bytes()) && is_field_value(value.as_bytes()));
-        if self.answer != Answer::None || !fit || !(200..=599).contains(&status) {
+        if self.answer != Answer::None || !are_fields(headers) || !(200..=599).contains(&status) {
             return Err(invalid("an answer that HTTP does not allow"));
         }
         let closes = |(name, value): &(&str, &str)| {
             name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close")
         };
-        self.keep_alive &= !headers.iter().any(closes) && !self.stopping.load(Relaxed);
+        // What is left of the request would have to be read past, or may never come.
+        let left = self.is_awaited
+            || matches!(self.conn.body, Body::Length(left) if left > HTTP_DRAIN_BYTES_MAX as u64);
+        let stopping = self.stopping.load(Relaxed);
+        self.keep_alive &= !(left || stopping || headers.iter().any(closes));
         self.status.serving();
         let has_body = has_body(status);
         let connection = match (self.keep_alive, self.head.http10) {
@@ -259,27 +287,24 @@ impl<'c> Exchange<'c> {
             .unwrap_or_default();
         let out = &mut self.conn.out;
         out.clear();
-        put_line(
-            out,
-            &["HTTP/1.1 ", &status.to_string(), " ", reason(status)],
-        );
-        put_line(out, &["Date: ", &date::format(now.as_secs())]);
+        put_line(out, format_args!("HTTP/1.1 {status} {}", reason(status)));
+        put_line(out, format_args!("Date: {}", HttpDate(now.as_secs())));
         if let Some(connection) = connection {
-            put_line(out, &["Connection: ", connection]);
+            put_line(out, format_args!("Connection: {connection}"));
         }
         match length {
-            Some(length) if has_body => put_line(out, &["Content-Length: ", &length.to_string()]),
+            Some(length) if has_body => put_line(out, format_args!("Content-Length: {length}")),
             None if has_body && !self.head.http10 => {
-                put_line(out, &["Transfer-Encoding: chunked"]);
+                put_line(out, format_args!("Transfer-Encoding: chunked"));
             }
             _ => {}
         }
         let ours = ["connection", "content-length", "date", "transfer-encoding"];
         let is_ours = |name: &str| ours.iter().any(|our| name.eq_ignore_ascii_case(our));
         for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name)) {
-            put_line(out, &[name, ": ", value]);
+            put_line(out, format_args!("{name}: {value}"));
         }
-        put_line(out, &[]);
+        put_line(out, format_args!(""));
         Ok(())
     }
 
@@ -317,15 +342,21 @@ impl<'c> Exchange<'c> {
 
     /// What the handler left unread of the request: a little of it is read past.
     async fn skip_request_body(&mut self) -> bool {
-        if self.is_awaited {
-            // The peer may send its body now or never: nobody can know.
-            return false;
-        }
         let end = Instant::now() + HTTP_LINGER;
         matches!(
             self.conn.skip_body(HTTP_DRAIN_BYTES_MAX, end).await,
             Ok(true)
         )
+    }
+}
+
+/// So that a request's body can be passed on as it comes.
+impl Source for Exchange<'_> {
+    fn next(&mut self) -> Piece<'_> {
+        Box::pin(async {
+            let broken = |_| Error::new(ErrorKind::Closed, "a client did not send its whole body");
+            self.chunk().await.map_err(broken)
+        })
     }
 }
 

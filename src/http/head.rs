@@ -11,6 +11,8 @@
 //! * Requests: whatever two servers could read differently is refused.
 //! * Responses: what R-HTTP-1 allows is taken, and the connection not reused.
 
+use std::fmt;
+use std::io::Write;
 use std::ops::Range;
 
 use super::body::Body;
@@ -209,12 +211,19 @@ pub fn is_field_value(value: &[u8]) -> bool {
         .all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
 }
 
-/// Appends the parts as one line to a head that is put together.
-pub fn put_line(out: &mut Vec<u8>, parts: &[&str]) {
-    parts
-        .iter()
-        .chain(&["\r\n"])
-        .for_each(|part| out.extend_from_slice(part.as_bytes()));
+/// Appends a line to a head that is put together.
+pub fn put_line(out: &mut Vec<u8>, line: fmt::Arguments<'_>) {
+    // A `Vec` takes everything.
+    let _ = out.write_fmt(line).and_then(|()| out.write_all(b"\r\n"));
+}
+
+/// Whether these can stand in a head.
+#[must_use]
+pub fn are_fields(fields: &[(&str, &str)]) -> bool {
+    let fits = |(name, value): &(&str, &str)| {
+        is_token(name.as_bytes()) && is_field_value(value.as_bytes())
+    };
+    fields.iter().all(fits)
 }
 
 /// Whether this, without its line end, is a field line.

@@ -4,13 +4,15 @@
 //! |---|---|
 //! | [`head`] | bytes to request and response heads; pure |
 //! | [`body`] | where a body ends; pure |
+//! | [`gzip`] | a content coding, decoded as it arrives; pure |
 //! | [`url`] | the little of URLs we use; pure |
 //! | [`date`] | `Date`, and dates in `Retry-After`; pure |
-//! | [`conn`] | one connection over any byte stream |
-//! | [`stream`] | the byte streams there are, and how they are opened |
-//! | [`client`] | one exchange at a time, with time limits and a small pool |
-//! | [`server`] | accept, limits, drain on stop |
+//! | `conn` | one connection over any byte stream |
+//! | `stream` | the byte streams there are, and how they are opened |
 //! | [`tls`] | rustls as a byte stream |
+//! | [`client`], `response`, `pool` | exchanges with a server, with time limits |
+//! | [`server`], `exchange` | accept, answer, limits, drain on stop |
+//! | `tunnel` | what becomes of a connection that has left HTTP |
 //!
 //! # Invariants
 //!
@@ -25,17 +27,21 @@
 
 pub mod body;
 pub mod client;
-pub mod conn;
+mod conn;
 pub mod date;
 mod error;
-pub mod exchange;
+mod exchange;
+pub mod gzip;
 pub mod head;
 mod pool;
+mod response;
 pub mod server;
-pub mod stream;
+mod stream;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 pub mod tls;
+mod tunnel;
 pub mod url;
 
 pub use error::{Error, ErrorKind};

@@ -29,8 +29,8 @@ use super::head::{self, REQUEST};
 use super::stream::Stream;
 pub use super::{Error, ErrorKind};
 use crate::limits::{
-    HTTP_ACCEPT_RETRY, HTTP_BUSY_MAX, HTTP_CONNECTIONS_MAX, HTTP_DRAIN_BYTES_MAX,
-    HTTP_HEAD_TIMEOUT, HTTP_KEEP_ALIVE, HTTP_LINGER,
+    HTTP_ACCEPT_RETRY, HTTP_BUSY_MAX, HTTP_CONNECTIONS_MAX, HTTP_HEAD_TIMEOUT, HTTP_KEEP_ALIVE,
+    HTTP_LINGER, HTTP_LINGER_BYTES_MAX,
 };
 
 /// What answering an exchange comes to.
@@ -375,6 +375,6 @@ async fn linger(conn: &mut Conn<Stream>) {
     conn.body = super::body::Body::UntilClose;
     // Whatever it comes to, the connection is closed next.
     let _ = conn
-        .skip_body(HTTP_DRAIN_BYTES_MAX, Instant::now() + HTTP_LINGER)
+        .skip_body(HTTP_LINGER_BYTES_MAX, Instant::now() + HTTP_LINGER)
         .await;
 }

@@ -123,13 +123,14 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
 /// Beginning with the family the system prefers, so that one that leads
 /// nowhere costs one step and not the whole time.
 fn take_turns(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
-    let mut first = addresses.take(4 * HTTP_ADDRESSES_MAX).collect::<Vec<_>>();
-    first.dedup();
-    let family = first.first().is_some_and(SocketAddr::is_ipv6);
-    let (mut first, mut second): (Vec<_>, Vec<_>) = first
+    let mut all: Vec<_> = addresses.take(4 * HTTP_ADDRESSES_MAX).collect();
+    all.dedup();
+    let preferred = all.first().is_some_and(SocketAddr::is_ipv6);
+    // Backwards, to be taken from the end.
+    let (mut first, mut second): (Vec<_>, Vec<_>) = all
         .into_iter()
-        .partition(|address| address.is_ipv6() == family);
-    (first.reverse(), second.reverse());
+        .rev()
+        .partition(|address| address.is_ipv6() == preferred);
     let mut turns = Vec::new();
     while turns.len() < HTTP_ADDRESSES_MAX && !(first.is_empty() && second.is_empty()) {
         turns.extend(first.pop());

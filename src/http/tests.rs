@@ -1,10 +1,14 @@
 //! Client against server, in one process and one thread, over TCP and Unix.
 
+mod scripted;
+#[cfg(feature = "tls")]
+mod secure;
+
 use std::future::Future;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_io::{Async, block_on};
@@ -12,8 +16,9 @@ use event_listener::Event;
 use futures_lite::future::{or, zip};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 
-use super::client::{Client, Endpoint, ErrorKind, Request, Timeouts};
+use super::client::{Client, Endpoint, Error, ErrorKind, Request, Timeouts};
 use super::server::{Answering, BodyError, Exchange, Handler, Listener, Server};
+use crate::limits::HTTP_CONNECTIONS_MAX;
 
 const SECOND: Duration = Duration::from_secs(1);
 const TIMEOUTS: Timeouts = Timeouts {
@@ -27,6 +32,8 @@ const TIMEOUTS: Timeouts = Timeouts {
 #[derive(Default)]
 struct Answers {
     held: Event,
+    holding: Event,
+    upstream: OnceLock<Client>,
 }
 
 impl Handler for Answers {
@@ -45,7 +52,9 @@ impl Handler for Answers {
                 },
                 "/ignore" => exchange.respond(200, &[], b"ignored").await,
                 "/hold" => {
-                    self.held.listen().await;
+                    let held = self.held.listen();
+                    self.holding.notify(1);
+                    held.await;
                     exchange.respond(200, &[], b"held").await
                 }
                 "/empty" => exchange.respond(204, &[], b"nobody sees this").await,
@@ -67,6 +76,36 @@ impl Handler for Answers {
                     exchange.stream(200, &[]).await?;
                     exchange.write(b"half").await?;
                     exchange.respond(200, &[], b"twice").await
+                }
+                "/switch" => {
+                    let headers = [("Connection", "upgrade"), ("Upgrade", "x")];
+                    let client = self
+                        .upstream
+                        .get()
+                        .ok_or_else(|| Error::new(ErrorKind::Invalid, ""))?;
+                    let request = Request {
+                        headers: &headers,
+                        ..get("/")
+                    };
+                    let tunnel = client.send(request).await?.into_tunnel();
+                    let tunnel = tunnel.ok_or_else(|| Error::new(ErrorKind::Invalid, ""))?;
+                    exchange.switch(&headers, tunnel).await
+                }
+                "/forward" => {
+                    let client = self
+                        .upstream
+                        .get()
+                        .ok_or_else(|| Error::new(ErrorKind::Invalid, ""))?;
+                    let request = Request {
+                        method: "POST",
+                        ..get("/echo")
+                    };
+                    let mut response = client.send_from(request, None, exchange).await?;
+                    exchange.stream(response.status(), &[]).await?;
+                    while let Some(piece) = response.chunk().await? {
+                        exchange.write(piece).await?;
+                    }
+                    Ok(())
                 }
                 "/splits" => exchange.respond(200, &[("A", "b\r\nC: d")], b"").await,
                 _ => Ok(()),
@@ -277,23 +316,186 @@ fn raw_requests_are_answered_in_order() {
 }
 
 #[test]
-fn a_pooled_connection_is_used_again_and_a_dead_one_is_not() {
+fn a_request_given_up_disturbs_no_other() {
     serve(|address, _, answers| async move {
         let client = Client::new(tcp(address), TIMEOUTS);
-        for _ in 0..5 {
-            client.send(get("/ping")).await.unwrap().discard().await;
-        }
-        // Dropping it half-way cancels it, and the next one is not disturbed.
+        let holding = answers.holding.listen();
         or(
             async { client.send(get("/hold")).await.map(drop).unwrap() },
-            async {
-                for _ in 0..10 {
-                    futures_lite::future::yield_now().await;
-                }
-            },
+            holding,
         )
         .await;
         answers.held.notify(usize::MAX);
         client.send(get("/ping")).await.unwrap().discard().await;
     });
+}
+
+#[test]
+fn the_longest_idle_connection_gives_way() {
+    serve(|address, _, _| async move {
+        let connect = || Async::<TcpStream>::connect(address);
+        let mut first = connect().await.unwrap();
+        let mut others = Vec::new();
+        for _ in 1..HTTP_CONNECTIONS_MAX {
+            others.push(connect().await.unwrap());
+        }
+        let client = Client::new(tcp(address), TIMEOUTS);
+        client.send(get("/ping")).await.unwrap().discard().await;
+        assert_eq!(first.read(&mut [0]).await.unwrap(), 0, "closed");
+    });
+}
+
+#[test]
+fn when_all_are_served_the_next_is_told_so() {
+    serve(|address, path, answers| async move {
+        let hold = || async {
+            let mut stream = Async::<TcpStream>::connect(address).await.unwrap();
+            let holding = answers.holding.listen();
+            stream
+                .write_all(b"GET /hold HTTP/1.1\r\nHost: h\r\n\r\n")
+                .await
+                .unwrap();
+            holding.await;
+            stream
+        };
+        let mut held = Vec::new();
+        for _ in 0..HTTP_CONNECTIONS_MAX {
+            held.push(hold().await);
+        }
+        for endpoint in [tcp(address), Endpoint::Unix(path)] {
+            let client = Client::new(endpoint, TIMEOUTS);
+            let mut response = client.send(get("/ping")).await.unwrap();
+            assert_eq!(response.status(), 503);
+            assert_eq!(response.bytes(99).await.unwrap(), b"too many connections");
+        }
+        answers.held.notify(usize::MAX);
+        let mut byte = [0];
+        for stream in &mut held {
+            assert_eq!(stream.read(&mut byte).await.unwrap(), 1);
+        }
+    });
+}
+
+#[test]
+fn a_stopping_server_ends_what_it_began() {
+    for (drain, want) in [
+        (SECOND * 9, Ok(200)),
+        (Duration::ZERO, Err(ErrorKind::Closed)),
+    ] {
+        let tcp_listener = Listener::bind_tcp(([127, 0, 0, 1], 0).into()).unwrap();
+        let address: SocketAddr = tcp_listener.local_addr().parse().unwrap();
+        let answers = Arc::new(Answers::default());
+        let handler = Arc::clone(&answers) as Arc<dyn Handler>;
+        let server = Server::new(vec![tcp_listener], handler);
+        let stop = Event::new();
+        let (stopped, holding) = (stop.listen(), answers.holding.listen());
+        let (client, ended) = (Client::new(tcp(address), TIMEOUTS), Event::new());
+        let serving = async {
+            server.run(stopped, drain).await;
+            ended.notify(1);
+        };
+        let asking = async {
+            let response = client.send(get("/hold")).await.map_err(|err| err.kind)?;
+            assert_eq!(response.header("connection"), Some("close"));
+            Ok(response.status())
+        };
+        let stopping = async {
+            holding.await;
+            let idle = Async::<TcpStream>::connect(address).await.unwrap();
+            let ended = ended.listen();
+            stop.notify(1);
+            if drain.is_zero() {
+                ended.await;
+            } else {
+                assert_eq!(
+                    (&idle).read(&mut [0]).await.unwrap_or(0),
+                    0,
+                    "closed at once"
+                );
+                answers.held.notify(1);
+            }
+        };
+        let ((), (got, ())) = block_on(zip(serving, zip(asking, stopping)));
+        assert_eq!(got, want);
+        assert!(TcpStream::connect(address).is_err());
+    }
+}
+
+#[test]
+fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+    let path = std::env::temp_dir().join(format!("helios-http-stale-{}", std::process::id()));
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let live = Listener::bind_unix(&path, 0o600).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions();
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+        0o600
+    );
+    assert!(live.is_unix() && live.local_addr() == path.display().to_string());
+    assert_eq!(
+        Listener::bind_unix(&path, 0o600).unwrap_err().kind(),
+        std::io::ErrorKind::AddrInUse
+    );
+    drop(live);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "a file of somebody else").unwrap();
+    assert!(Listener::bind_unix(&path, 0o600).is_err());
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn bodies_and_upgrades_are_passed_on() {
+    serve(|address, path, answers| async move {
+        // The server is its own upstream for bodies.
+        answers
+            .upstream
+            .set(Client::new(Endpoint::Unix(path), TIMEOUTS))
+            .unwrap();
+        let client = Client::new(tcp(address), TIMEOUTS);
+        let body = vec![b'x'; 100_000];
+        for _ in 0..2 {
+            let post = Request {
+                method: "POST",
+                body: Some(&body),
+                ..get("/forward")
+            };
+            let mut response = client.send(post).await.unwrap();
+            assert_eq!(
+                (response.status(), response.bytes(100_000).await.unwrap()),
+                (200, body.clone())
+            );
+        }
+    });
+    let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
+    let upstream = Client::new(tcp(listener.get_ref().local_addr().unwrap()), TIMEOUTS);
+    serve(|address, _, answers| async move {
+        answers.upstream.set(upstream).unwrap();
+        let backwards = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut heard = [0; 1000];
+            stream.read(&mut heard).await.unwrap();
+            let switched = b"HTTP/1.1 101 Switching Protocols\r\n\r\nearly";
+            stream.write_all(switched).await.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            stream
+                .write_all(text.chars().rev().collect::<String>().as_bytes())
+                .await
+                .unwrap();
+        };
+        let asks =
+            b"GET /switch HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nhel";
+        let (heard, ()) = zip(raw(address, asks), backwards).await;
+        let head = "HTTP/1.1 101 Switching Protocols|Connection: upgrade|Upgrade: x||";
+        assert_eq!(heard, format!("{head}earlyleh"));
+    });
+}
+
+#[test]
+fn exchanges_can_move_between_threads() {
+    fn is_send<T: Send>(_: &T) {}
+    let client = Client::new(Endpoint::Unix("/nowhere".into()), TIMEOUTS);
+    is_send(&client.send(get("/")));
+    let server = Server::new(Vec::new(), Arc::new(Answers::default()));
+    is_send(&server.run(std::future::ready(()), SECOND));
 }

@@ -77,7 +77,7 @@ impl Url {
         Ok(Url {
             scheme,
             host,
-            port: port.unwrap_or(scheme.port()),
+            port: port.unwrap_or_else(|| scheme.port()),
             path,
         })
     }
@@ -230,7 +230,10 @@ fn ipv6(host: &str) -> Result<String, UrlError> {
         return Err(UrlError("its host is malformed"));
     }
     let address = address.to_ascii_lowercase();
-    Ok(zone.map_or(address.clone(), |zone| format!("{address}%{zone}")))
+    Ok(match zone {
+        Some(zone) => format!("{address}%{zone}"),
+        None => address,
+    })
 }
 
 /// The text with its `%XX` decoded; none when an escape is malformed or what

@@ -1,0 +1,149 @@
+//! The client against TLS servers, good and bad. `fixtures/make.sh` made their
+//! certificates.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+
+use async_io::block_on;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::{TIMEOUTS, get};
+use crate::http::client::{Client, Endpoint, ErrorKind};
+use crate::http::tls::TlsRoots;
+
+const CA: &[u8] = include_bytes!("../fixtures/ca.pem");
+const KEY: &[u8] = include_bytes!("../fixtures/key.pem");
+const GOOD: &[u8] = include_bytes!("../fixtures/good.pem");
+
+/// A server that answers every connection with these bytes, each in the way
+/// it is told, and the client's port to it.
+fn server(cert: &'static [u8], says: &'static [u8], announces_end: bool) -> u16 {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = CertificateDer::pem_slice_iter(cert)
+        .map(Result::unwrap)
+        .collect();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_slice(KEY).unwrap())
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for tcp in listener.incoming() {
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut tls = StreamOwned::new(session, tcp.unwrap());
+            if tls.read(&mut [0; 4096]).is_ok_and(|got| got > 0) {
+                tls.write_all(says).unwrap();
+                if announces_end {
+                    tls.conn.send_close_notify();
+                }
+                tls.flush().unwrap();
+                // Closing with bytes unread would reset the connection.
+                tls.sock.shutdown(std::net::Shutdown::Write).unwrap();
+                while tls.sock.read(&mut [0; 4096]).is_ok_and(|got| got > 0) {}
+            }
+        }
+    });
+    port
+}
+
+fn ask(port: u16, host: &str) -> Result<Vec<u8>, (ErrorKind, String)> {
+    let roots = Arc::new(TlsRoots::load(Some(CA), None).unwrap());
+    let client = Client::new(
+        Endpoint::Tls {
+            host: host.into(),
+            port,
+            roots,
+        },
+        TIMEOUTS,
+    );
+    let exchange = async { client.send(get("/")).await?.bytes(1_000_000).await };
+    block_on(exchange).map_err(|err| (err.kind, err.to_string()))
+}
+
+#[test]
+fn a_server_must_prove_its_name() {
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let refused = |why: &str| {
+        Err((
+            ErrorKind::Tls,
+            format!("no secure connection to localhost: {why}"),
+        ))
+    };
+    #[rustfmt::skip]
+    let cases = [
+        (GOOD, Ok(b"ok".to_vec())),
+        (include_bytes!("../fixtures/expired.pem").as_slice(), refused("its certificate has expired")),
+        (include_bytes!("../fixtures/early.pem"), refused("its certificate is not valid yet; is the clock set?")),
+        (include_bytes!("../fixtures/elsewhere.pem"), refused("its certificate is for another name")),
+        (include_bytes!("../fixtures/stranger.pem"), refused("its certificate's issuer is not known")),
+    ];
+    for (cert, want) in cases {
+        assert_eq!(ask(server(cert, OK, true), "localhost"), want);
+    }
+    assert_eq!(ask(server(GOOD, OK, true), "127.0.0.1"), Ok(b"ok".to_vec()));
+}
+
+#[test]
+fn an_end_must_be_announced() {
+    let unframed = b"HTTP/1.1 200 OK\r\n\r\nok";
+    assert_eq!(
+        ask(server(GOOD, unframed, true), "localhost"),
+        Ok(b"ok".to_vec())
+    );
+    let result = ask(server(GOOD, unframed, false), "localhost");
+    assert_eq!(result.unwrap_err().0, ErrorKind::Closed);
+}
+
+#[test]
+fn large_bodies_pass() {
+    let mut says = b"HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n".to_vec();
+    says.resize(says.len() + 500_000, b'x');
+    assert_eq!(
+        ask(server(GOOD, says.leak(), true), "localhost"),
+        Ok(vec![b'x'; 500_000])
+    );
+}
+
+#[test]
+fn plain_http_is_named_as_such() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let (mut tcp, _) = listener.accept().unwrap();
+        tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        while tcp.read(&mut [0; 4096]).is_ok_and(|got| got > 0) {}
+    });
+    let (kind, text) = ask(port, "localhost").unwrap_err();
+    assert_eq!(kind, ErrorKind::Tls);
+    assert!(
+        text.ends_with("it does not speak TLS; is it plain http?"),
+        "{text}"
+    );
+}
+
+#[test]
+fn roots_are_read_or_refused() {
+    let junk = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".as_slice();
+    #[rustfmt::skip]
+    let cases = [
+        ("web", None, None, true),
+        ("web and own", Some(CA), None, true),
+        ("bundle", None, Some(CA), true),
+        ("bundle with junk in it", None, Some([junk, CA].concat().leak() as &[u8]), true),
+        ("empty bundle", None, Some(b"".as_slice()), false),
+        ("empty file", Some(b"".as_slice()), None, false),
+        ("junk", Some(junk), None, false),
+        ("only a key", Some(KEY), None, false),
+    ];
+    for (what, extra, system, want) in cases {
+        assert_eq!(TlsRoots::load(extra, system).is_ok(), want, "{what}");
+    }
+}
