@@ -23,7 +23,8 @@ const SUPERVISOR_APPS: &[&str] = &[
 ];
 
 /// Whether this is the supervisor's own app.
-pub(super) fn is_supervisor(uuid: &str) -> bool {
+#[must_use]
+pub fn is_supervisor(uuid: &str) -> bool {
     SUPERVISOR_APPS.contains(&uuid)
 }
 

@@ -31,6 +31,7 @@ mod vectors;
 pub use app::{app_target, app_target_for};
 pub use contract::Facts;
 pub use device::{device_target, device_target_for};
+pub use host::is_supervisor;
 
 /// Why something of a document cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
