@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::contract::Facts;
+use super::host::is_supervisor;
 use super::node::{Node, Path};
 use super::release::{self, Release};
 use super::service::{id, optional, required};
@@ -142,6 +143,10 @@ pub fn app_target_for(
     let raw = document(body)?;
     let node = Node::new(raw, &Path::Root);
     check_uuid(uuid, node).map_err(|fault| AppRefusal::Shape(vec![fault]))?;
+    if is_supervisor(uuid) {
+        let fault = node.refuse("this is the supervisor's own app");
+        return Err(AppRefusal::Shape(vec![fault]));
+    }
     let mut warnings = Vec::new();
     let app = read(node, facts, &mut warnings);
     if !app.faults.is_empty() {

@@ -18,6 +18,8 @@ mod contract;
 mod device;
 mod host;
 mod knobs;
+#[cfg(test)]
+mod mutations;
 mod network;
 mod node;
 mod release;

@@ -65,7 +65,7 @@ pub(super) fn read(
         }
     };
     // Rather than fault by fault through a release that has nothing right.
-    const FAULTS_MAX: usize = 100;
+    const FAULTS_MAX: usize = 20;
     for (part, raw) in &members {
         let path = node.path.key(part);
         let all = Node::new(raw, &path);

@@ -65,7 +65,7 @@ fn ts_9_every_vector() {
     }
 }
 
-fn all() -> Vec<(String, Value)> {
+pub(super) fn all() -> Vec<(String, Value)> {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/target");
     let mut all = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -127,10 +127,18 @@ fn contains(text: &str, part: &str) -> bool {
     text.to_lowercase().contains(&part.to_lowercase())
 }
 
-/// The device target of a vector, whatever its kind.
+/// The whole document of a vector, whatever its kind.
+pub(super) fn document_of(vector: &Value) -> Value {
+    json!({ DEVICE: device(vector) })
+}
+
+/// Makes all bodies of an app for one version of the engine's API.
+pub(super) fn bodies_on(target: &DeviceTarget, uuid: &AppUuid, api: u16) -> Result<(), String> {
+    engine_of(target, uuid, None, api).map(drop)
+}
+
 fn read(vector: &Value) -> Result<DeviceTarget, String> {
-    let device = device(vector);
-    let body = json!({ DEVICE: device }).to_string();
+    let body = document_of(vector).to_string();
     let facts = Facts {
         arch: Some("aarch64".to_owned()),
         device_type: Some("raspberrypi4-64".to_owned()),
@@ -336,7 +344,7 @@ fn check_accepted(
         }
     }
     match want.get("engine") {
-        Some(wanted) => check_release(&engine_of(target, uuid, None)?, wanted, rules),
+        Some(wanted) => check_release(&engine_of(target, uuid, None, 51)?, wanted, rules),
         None => Ok(()),
     }
 }
@@ -351,13 +359,14 @@ struct Engine {
 
 fn engine(target: &DeviceTarget, vector: &Value) -> Result<Engine, String> {
     let ids = vector["context"]["container_ids"].as_object();
-    engine_of(target, APP, ids)
+    engine_of(target, APP, ids, 51)
 }
 
 fn engine_of(
     target: &DeviceTarget,
     uuid: &str,
     ids: Option<&Map<String, Value>>,
+    api: u16,
 ) -> Result<Engine, String> {
     let uuid = AppUuid::new(uuid);
     let app = &target.apps[&uuid];
@@ -418,7 +427,7 @@ fn engine_of(
             volume: &volume,
             host: &host,
         };
-        let CreateBody { body, connect, .. } = create_body_with(&new, ApiVersion(51), &extra)?;
+        let CreateBody { body, connect, .. } = create_body_with(&new, ApiVersion(api), &extra)?;
         engine.containers.insert(name.to_string(), parsed(&body));
         let connect = connect.into_iter().map(|(name, _)| name).collect();
         engine.connect.insert(name.to_string(), connect);

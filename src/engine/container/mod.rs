@@ -196,3 +196,6 @@ fn modern_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, &str> {
     }
     modern
 }
+
+#[cfg(test)]
+mod tests;

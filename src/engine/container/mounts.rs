@@ -18,19 +18,22 @@ struct Bind {
 
 pub(super) fn encode<'a>(encoder: &Encoder<'a>, host: &mut HostConfig<'a>) -> Result<(), String> {
     for (path, options) in &encoder.config.tmpfs {
-        host.tmpfs.insert(path, tmpfs(options));
+        if !is_ours(path) {
+            host.tmpfs.insert(path, tmpfs(options));
+        }
     }
     // With its target, so that all of them can be ordered by it.
     let mut mounts: Vec<(String, Sent)> = Vec::new();
     for mount in &encoder.config.volumes {
-        if !LOCK_TARGETS.contains(&mount.target()) {
+        if !is_ours(mount.target()) {
             mounts.push((mount.target().to_owned(), sent(encoder, mount)?));
         }
     }
     let taken = |target: &str| {
         let volumes = encoder.config.volumes.iter();
-        volumes.map(Mount::target).any(|taken| taken == target)
-            || encoder.config.tmpfs.contains_key(target)
+        let tmpfs = encoder.config.tmpfs.keys().map(String::as_str);
+        let mut all = volumes.map(Mount::target).chain(tmpfs);
+        all.any(|taken| taken.trim_end_matches('/') == target)
     };
     for bind in features(encoder) {
         // What the document mounts there itself is what it wants.
@@ -63,6 +66,11 @@ pub(super) fn encode<'a>(encoder: &Encoder<'a>, host: &mut HostConfig<'a>) -> Re
         }
     }
     Ok(())
+}
+
+/// Whether the agent's own mount goes there, whatever the document says.
+fn is_ours(target: &str) -> bool {
+    LOCK_TARGETS.contains(&target.trim_end_matches('/'))
 }
 
 /// In which list a mount goes.

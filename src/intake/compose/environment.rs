@@ -47,18 +47,41 @@ fn environment(node: Node<'_, '_>) -> Result<BTreeMap<String, Option<String>>, R
     let mut variables = BTreeMap::new();
     node.each_element(|node| {
         let text = node.str()?;
-        match text.split_once('=') {
-            Some((name, value)) => variables.insert(name.to_owned(), Some(value.to_owned())),
-            None => variables.insert(text.into_owned(), None),
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (&*text, None),
         };
+        check_variable(name, value.as_deref(), node)?;
+        variables.insert(name.to_owned(), value);
         Ok(())
     })?;
     Ok(variables)
+}
+
+/// What no engine takes. Names are otherwise free (D-15).
+fn check_variable(name: &str, value: Option<&str>, node: Node<'_, '_>) -> Result<(), Refusal> {
+    if name.is_empty() {
+        return Err(node.refuse("a variable has no name"));
+    }
+    if name.contains(['=', '\0']) {
+        return Err(node.refuse("the name of a variable has `=` or a zero byte in it"));
+    }
+    if value.is_some_and(|value| value.contains('\0')) {
+        return Err(node.refuse("the value of a variable has a zero byte in it"));
+    }
+    Ok(())
 }
 
 /// Variables as a map.
 pub(in crate::intake) fn variables(
     node: Node<'_, '_>,
 ) -> Result<BTreeMap<String, Option<String>>, Refusal> {
-    node.map(|node| node.nullable(scalar))
+    let mut variables = BTreeMap::new();
+    node.each_member(|name, node| {
+        let value = node.nullable(scalar)?;
+        check_variable(name, value.as_deref(), node)?;
+        variables.insert(name.to_owned(), value);
+        Ok(())
+    })?;
+    Ok(variables)
 }

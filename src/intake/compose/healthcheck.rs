@@ -20,18 +20,22 @@ pub(super) fn read(
 }
 
 fn healthcheck(node: Node<'_, '_>) -> Result<Healthcheck, Refusal> {
-    let nanoseconds = |node: Node<'_, '_>| node.nullable(|node| duration(node, 1));
     let mut check = Healthcheck::default();
     let mut disabled = false;
     node.each_member(|key, node| {
         match key {
             "test" => check.test = test(node)?,
             "disable" => disabled = node.bool()?,
-            "interval" => check.interval = nanoseconds(node)?,
-            "timeout" => check.timeout = nanoseconds(node)?,
-            "start_period" => check.start_period = nanoseconds(node)?,
-            "start_interval" => check.start_interval = nanoseconds(node)?,
-            "retries" => check.retries = opt_int(node)?,
+            "interval" => check.interval = period(node)?,
+            "timeout" => check.timeout = period(node)?,
+            "start_period" => check.start_period = period(node)?,
+            "start_interval" => check.start_interval = period(node)?,
+            "retries" => {
+                check.retries = opt_int(node)?;
+                if check.retries.is_some_and(|retries| retries < 0) {
+                    return Err(node.refuse("the number of retries is negative"));
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -40,6 +44,15 @@ fn healthcheck(node: Node<'_, '_>) -> Result<Healthcheck, Refusal> {
         check.test = Some(vec!["NONE".to_owned()]);
     }
     Ok(check)
+}
+
+/// A time in nanoseconds. Engines take none below a millisecond, but 0 for "as in the image".
+fn period(node: Node<'_, '_>) -> Result<Option<i64>, Refusal> {
+    let period = node.nullable(|node| duration(node, 1))?;
+    if period.is_some_and(|ns| ns != 0 && ns < 1_000_000) {
+        return Err(node.refuse("shorter than a millisecond; bare numbers are nanoseconds"));
+    }
+    Ok(period)
 }
 
 /// A string is for the shell, a list is as it is, an empty one is not set.

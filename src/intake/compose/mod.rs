@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::Refusal;
-use super::node::Node;
+use super::node::{Node, shown};
 use crate::model::config::RestartPolicy;
 use crate::model::target::Dependency;
 use crate::model::{ServiceConfig, ServiceName};
@@ -65,6 +65,9 @@ pub(super) fn read(node: Node<'_, '_>, faults: &mut Vec<Refusal>) -> Composition
         faults.push(fault);
     }
     let config = &composition.config;
+    if let Some(path) = mounts::mounted_twice(config) {
+        faults.push(node.refuse(format!("volumes and tmpfs: two of them at {}", shown(path))));
+    }
     if config.network_mode.is_some() && !config.networks.is_empty() {
         faults
             .push(node.refuse("the service declares mutually exclusive network_mode and networks"));

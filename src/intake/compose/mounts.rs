@@ -1,5 +1,7 @@
 //! Volumes, binds and temporary file systems (target-state 2.20, 2.22).
 
+use std::collections::BTreeSet;
+
 use super::{Node, Refusal, ServiceConfig, one_or_many};
 use crate::intake::node::{Members, shown};
 use crate::model::VolumeName;
@@ -70,6 +72,7 @@ fn short(text: &str) -> Result<Mount, String> {
             other => return Err(format!("unknown option `{other}`")),
         }
     }
+    check_target(target)?;
     let target = target.to_owned();
     if source.starts_with('/') {
         check_bind_source(source)?;
@@ -93,6 +96,33 @@ fn short(text: &str) -> Result<Mount, String> {
     })
 }
 
+/// What every engine refuses when the container is made.
+fn check_target(target: &str) -> Result<(), String> {
+    if target.is_empty() {
+        return Err("the target must not be empty".to_owned());
+    }
+    if !target.starts_with('/') || plain_path(target).is_empty() {
+        return Err(format!(
+            "the target {} is no absolute path below /",
+            shown(target)
+        ));
+    }
+    Ok(())
+}
+
+/// A path without slashes at its end.
+fn plain_path(path: &str) -> &str {
+    path.trim_end_matches('/')
+}
+
+/// The first path at which two things would be mounted; engines refuse that as well.
+pub(super) fn mounted_twice(config: &ServiceConfig) -> Option<&str> {
+    let volumes = config.volumes.iter().map(Mount::target);
+    let all = volumes.chain(config.tmpfs.keys().map(String::as_str));
+    let mut seen = BTreeSet::new();
+    all.map(plain_path).find(|path| !seen.insert(*path))
+}
+
 fn check_bind_source(source: &str) -> Result<(), String> {
     if BIND_SOURCES.contains(&source) {
         return Ok(());
@@ -109,9 +139,7 @@ fn long(node: Node<'_, '_>) -> Result<Mount, Refusal> {
     let text = |key: &str| node.member(&members, key, |node| node.string());
     let kind = text("type")?.ok_or_else(|| missing("type"))?;
     let target = text("target")?.ok_or_else(|| missing("target"))?;
-    if target.is_empty() {
-        return Err(node.refuse("`target` must not be empty"));
-    }
+    check_target(&target).map_err(|reason| node.refuse(reason))?;
     let read_only = node
         .member(&members, "read_only", |node| node.bool())?
         .unwrap_or(false);

@@ -67,7 +67,7 @@ pub(super) fn unmet(
                 Verdict::Unmet => {
                     unmet.get_or_insert_with(|| {
                         node.refuse(format!(
-                            "the contract requires {what}, which this device is not"
+                            "the contract requires {what}, which this device does not have"
                         ))
                     });
                 }
