@@ -34,8 +34,10 @@ pub const STOP_GRACE_DEFAULT: Duration = Duration::from_secs(10);
 pub const PULL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Wait before the engine's socket is tried again.
 pub const ENGINE_RETRY: Duration = Duration::from_secs(2);
-/// Events that come in a burst are answered by one comparison, so long after the first.
-pub const EVENT_SETTLE: Duration = Duration::from_millis(200);
+/// Events of an action of ours may come so long after its answer.
+pub const OWN_EVENT_DELAY: Duration = Duration::from_secs(1);
+/// Actions of ours that are remembered for that; the oldest is forgotten.
+pub const OWN_EVENTS_MAX: usize = 64;
 /// The current state is compared with the target at least so often (drift that made no event).
 pub const COMPARE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
@@ -47,6 +49,8 @@ pub const FIRST_READ_WAIT: Duration = Duration::from_secs(5);
 pub const FIRST_READ_RETRY_AFTER_SECS: u32 = 5;
 /// From SIGTERM to exit, everything included (D-32).
 pub const SHUTDOWN: Duration = Duration::from_secs(8);
+/// The part of it in which open answers of the local API are finished.
+pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(3);
 /// The part of it that the last report may take (R-REP-12).
 pub const SHUTDOWN_REPORT: Duration = Duration::from_secs(2);
 
@@ -58,6 +62,67 @@ pub const REPORT_BYTES_MAX: usize = 400 * 1024;
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// The known target is handed on again after so long without one (remote-api 2.3).
 pub const REEMIT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// Between polls when neither option nor target says otherwise (R-POLL-1).
+pub const POLL_INTERVAL_DEFAULT: Duration = Duration::from_secs(900);
 /// Poll intervals of the target's configuration are clamped to this range (R-POLL-1).
 pub const POLL_INTERVAL_RANGE: (Duration, Duration) =
     (Duration::from_secs(60), Duration::from_secs(24 * 3600));
+
+// ---- http ------------------------------------------------------------------
+
+/// Connections a server holds at once (D-41). At rest each holds one buffer of
+/// [`HTTP_BUF_BYTES`]; the one longest without a complete request gives way.
+pub const HTTP_CONNECTIONS_MAX: usize = 128;
+/// Connections beyond those, each only there to be told 503.
+pub const HTTP_BUSY_MAX: usize = 8;
+/// A request line; longer is 414.
+pub const HTTP_REQUEST_LINE_BYTES_MAX: usize = 8 * 1024;
+/// A request head as a whole; longer is 431 (D-41).
+pub const HTTP_REQUEST_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// A status line (R-HTTP-1).
+pub const HTTP_STATUS_LINE_BYTES_MAX: usize = 16 * 1024;
+/// A response head as a whole (R-HTTP-1).
+pub const HTTP_RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Field lines of a head; more is 431, or a broken response.
+pub const HTTP_FIELDS_MAX: usize = 100;
+/// A chunk-size line with its extensions.
+pub const HTTP_CHUNK_LINE_BYTES_MAX: usize = 1024;
+/// All trailer lines of a chunked body together.
+pub const HTTP_TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// 1xx answers skipped before the real one (R-HTTP-1).
+pub const HTTP_INTERIM_MAX: usize = 16;
+/// What a connection reads into at rest.
+pub const HTTP_BUF_BYTES: usize = 2 * 1024;
+/// What it grows to, behind the head, while much arrives.
+pub const HTTP_BUF_BYTES_MAX: usize = 16 * 1024;
+/// Unread bytes of a request that are read past, to keep or to close a connection in peace.
+pub const HTTP_DRAIN_BYTES_MAX: usize = 64 * 1024;
+/// Idle connections a client keeps.
+pub const HTTP_POOL_MAX: usize = 4;
+/// A client keeps one for so long, or for as long as the server's hint says if that is shorter.
+pub const HTTP_POOL_IDLE: Duration = Duration::from_secs(5);
+/// Bytes given to a TLS session that it has not sent yet; a writer waits.
+pub const HTTP_TLS_OUT_BYTES_MAX: usize = 16 * 1024;
+/// Servers whose TLS session is remembered, to resume it.
+pub const HTTP_TLS_SESSIONS_MAX: usize = 4;
+/// Addresses of one name that are tried.
+pub const HTTP_ADDRESSES_MAX: usize = 8;
+/// The next address is tried beside the ones before it after so long.
+pub const HTTP_CONNECT_STAGGER: Duration = Duration::from_millis(300);
+
+/// A client's request head must be complete so long after its first byte.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection without a request is closed after so long.
+pub const HTTP_KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// The longest silence within a request's body.
+pub const HTTP_BODY_IDLE: Duration = Duration::from_secs(15);
+/// A request's body as a whole, where it is read at once.
+pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// A peer that takes nothing for so long is dropped.
+pub const HTTP_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A refused peer has so long to take its answer before the connection is torn down.
+pub const HTTP_LINGER: Duration = Duration::from_secs(2);
+/// Wait before the next `accept` when the process is out of file descriptors.
+pub const HTTP_ACCEPT_RETRY: Duration = Duration::from_millis(200);
+
+const _: () = assert!(HTTP_CONNECTIONS_MAX * HTTP_BUF_BYTES <= 256 * 1024);

@@ -1,1 +1,41 @@
-//! To come.
+//! HTTP/1.1, client and server; knows no JSON and no engine.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`head`] | bytes to request and response heads; pure |
+//! | [`body`] | where a body ends; pure |
+//! | [`url`] | the little of URLs we use; pure |
+//! | [`date`] | `Date`, and dates in `Retry-After`; pure |
+//! | [`conn`] | one connection over any byte stream |
+//! | [`stream`] | the byte streams there are, and how they are opened |
+//! | [`client`] | one exchange at a time, with time limits and a small pool |
+//! | [`server`] | accept, limits, drain on stop |
+//! | [`tls`] | rustls as a byte stream |
+//!
+//! # Invariants
+//!
+//! * A message has one framing or it is refused. Two answers to "where does the
+//!   body end" is how one request gets smuggled inside another.
+//! * Everything a peer sends is bounded before it is kept, in bytes
+//!   ([`crate::limits`]) and in time.
+//! * A connection is used again only when the message before it ended where its
+//!   framing said, with nothing left over that we did not expect.
+//! * A connection holds one buffer. At rest it is small, or not there at all.
+//! * Requests are judged strictly, responses by what servers really send (D-41).
+
+pub mod body;
+pub mod client;
+pub mod conn;
+pub mod date;
+mod error;
+pub mod exchange;
+pub mod head;
+mod pool;
+pub mod server;
+pub mod stream;
+#[cfg(test)]
+mod tests;
+pub mod tls;
+pub mod url;
+
+pub use error::{Error, ErrorKind};

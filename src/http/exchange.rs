@@ -1,0 +1,372 @@
+//! One request of a server, and the chance to answer it.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::conn::{Conn, ConnError};
+use super::head::{Fields, RequestHead, is_field_value, is_token, put_line};
+use super::server::Status;
+use super::stream::Stream;
+use super::{Error, ErrorKind, date};
+use crate::limits::{
+    HTTP_BODY_IDLE, HTTP_BODY_TIMEOUT, HTTP_DRAIN_BYTES_MAX, HTTP_LINGER, HTTP_WRITE_TIMEOUT,
+};
+
+/// Where a request came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A Unix socket.
+    Unix,
+    /// TCP from this machine.
+    Loopback,
+    /// TCP from elsewhere.
+    Other,
+}
+
+/// Why there is no request body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyError {
+    /// It is longer than allowed: 413.
+    TooLarge,
+    /// It is malformed, cut short or too slow: 400, if anybody still listens.
+    Broken,
+}
+
+/// How far the answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// Not begun.
+    None,
+    /// Being sent in chunks.
+    Chunked,
+    /// Being sent to a peer of HTTP/1.0, up to the connection's end.
+    UntilClose,
+    /// Being sent to a `HEAD`, or with a status that has no body: not at all.
+    Bodiless,
+    /// All sent.
+    Done,
+}
+
+/// One request and the chance to answer it.
+#[derive(Debug)]
+pub struct Exchange<'c> {
+    conn: &'c mut Conn<Stream>,
+    head: RequestHead,
+    peer: Peer,
+    status: &'c Status,
+    stopping: &'c AtomicBool,
+    answer: Answer,
+    /// Whether the peer waits for 100 before it sends its body.
+    is_awaited: bool,
+    keep_alive: bool,
+}
+
+impl<'c> Exchange<'c> {
+    /// An exchange over a connection that has just read this head.
+    pub(super) fn new(
+        conn: &'c mut Conn<Stream>,
+        head: RequestHead,
+        peer: Peer,
+        status: &'c Status,
+        stopping: &'c AtomicBool,
+    ) -> Exchange<'c> {
+        conn.body = head.body;
+        if head.body.is_over() {
+            status.serving();
+        }
+        let is_awaited = head.expects_continue && !conn.has_unread();
+        let keep_alive = head.keep_alive;
+        let answer = Answer::None;
+        Exchange {
+            conn,
+            head,
+            peer,
+            status,
+            stopping,
+            answer,
+            is_awaited,
+            keep_alive,
+        }
+    }
+
+    fn text(&self, range: &std::ops::Range<usize>) -> &str {
+        // The head's first line was accepted as ASCII.
+        str::from_utf8(&self.conn.head()[range.clone()]).unwrap_or_default()
+    }
+
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.text(&self.head.method)
+    }
+
+    /// The target's path as it came: not decoded, without the query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.text(&self.head.path)
+    }
+
+    /// The target's query as it came, without its `?`.
+    #[must_use]
+    pub fn query(&self) -> &str {
+        self.text(&self.head.query)
+    }
+
+    /// The value of the first field of this name; none if it is not UTF-8.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.fields().get(name)
+    }
+
+    /// All header fields.
+    #[must_use]
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::of(self.conn.head())
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// The whole request body, if it is not longer than `max`.
+    pub async fn body(&mut self, max: usize) -> Result<Vec<u8>, BodyError> {
+        if let super::body::Body::Length(length) = self.conn.body
+            && usize::try_from(length).is_ok_and(|length| length > max)
+        {
+            return Err(BodyError::TooLarge);
+        }
+        let end = Instant::now() + HTTP_BODY_TIMEOUT;
+        let mut body = Vec::new();
+        while let Some(piece) = self.piece_until(end).await? {
+            if piece.len() > max - body.len() {
+                return Err(BodyError::TooLarge);
+            }
+            body.extend_from_slice(piece);
+        }
+        Ok(body)
+    }
+
+    /// The next piece of the request body; none at its end.
+    pub async fn chunk(&mut self) -> Result<Option<&[u8]>, BodyError> {
+        self.piece_until(Instant::now() + HTTP_BODY_IDLE).await
+    }
+
+    async fn piece_until(&mut self, end: Instant) -> Result<Option<&[u8]>, BodyError> {
+        if self.is_awaited {
+            self.is_awaited = false;
+            let proceed = b"HTTP/1.1 100 Continue\r\n\r\n";
+            let sent = self
+                .conn
+                .send([proceed, &[], &[]], HTTP_WRITE_TIMEOUT)
+                .await;
+            sent.map_err(|_| self.broken())?;
+        }
+        let deadline = end.min(Instant::now() + HTTP_BODY_IDLE);
+        match self.conn.piece(deadline).await {
+            Ok(Some(piece)) => Ok(Some(self.conn.bytes(piece))),
+            Ok(None) => {
+                self.status.serving();
+                Ok(None)
+            }
+            Err(_) => Err(self.broken()),
+        }
+    }
+
+    fn broken(&mut self) -> BodyError {
+        self.keep_alive = false;
+        BodyError::Broken
+    }
+
+    /// Answers, once. `Content-Length` and `Date` are added; a `HEAD` gets the
+    /// length and not the body.
+    pub async fn respond(
+        &mut self,
+        status: u16,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<(), Error> {
+        self.compose(status, headers, Some(body.len()))?;
+        self.answer = Answer::Done;
+        let body = if has_body(status) && self.method() != "HEAD" {
+            body
+        } else {
+            &[]
+        };
+        let sent = self.conn.send_out(body, HTTP_WRITE_TIMEOUT).await;
+        sent.map_err(|err| self.lost(&err))
+    }
+
+    /// Begins an answer of unknown length; [`Exchange::write`] sends its body,
+    /// and it ends when the handler returns.
+    pub async fn stream(&mut self, status: u16, headers: &[(&str, &str)]) -> Result<(), Error> {
+        let answer = match () {
+            () if self.method() == "HEAD" || !has_body(status) => Answer::Bodiless,
+            () if self.head.http10 => Answer::UntilClose,
+            () => Answer::Chunked,
+        };
+        self.keep_alive &= answer != Answer::UntilClose;
+        self.compose(status, headers, None)?;
+        self.answer = answer;
+        let sent = self.conn.send_out(&[], HTTP_WRITE_TIMEOUT).await;
+        sent.map_err(|err| self.lost(&err))
+    }
+
+    /// Sends a piece of the body begun with [`Exchange::stream`].
+    pub async fn write(&mut self, piece: &[u8]) -> Result<(), Error> {
+        let sent = match self.answer {
+            _ if piece.is_empty() => return Ok(()),
+            Answer::Bodiless => return Ok(()),
+            Answer::UntilClose => self.conn.send([piece, &[], &[]], HTTP_WRITE_TIMEOUT).await,
+            Answer::Chunked => {
+                let size = format!("{:x}\r\n", piece.len());
+                self.conn
+                    .send([size.as_bytes(), piece, b"\r\n"], HTTP_WRITE_TIMEOUT)
+                    .await
+            }
+            Answer::None | Answer::Done => return Err(invalid("a body without its head")),
+        };
+        sent.map_err(|err| self.lost(&err))
+    }
+
+    /// Puts the head together; `length` is that of the body, if it is known.
+    fn compose(
+        &mut self,
+        status: u16,
+        headers: &[(&str, &str)],
+        length: Option<usize>,
+    ) -> Result<(), Error> {
+        let fit = headers
+            .iter()
+            .all(|(name, value)| is_token(name.as_bytes()) && is_field_value(value.as_bytes()));
+        if self.answer != Answer::None || !fit || !(200..=599).contains(&status) {
+            return Err(invalid("an answer that HTTP does not allow"));
+        }
+        let closes = |(name, value): &(&str, &str)| {
+            name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close")
+        };
+        self.keep_alive &= !headers.iter().any(closes) && !self.stopping.load(Relaxed);
+        self.status.serving();
+        let has_body = has_body(status);
+        let connection = match (self.keep_alive, self.head.http10) {
+            (false, _) => Some("close"),
+            (true, true) => Some("keep-alive"),
+            (true, false) => None,
+        };
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let out = &mut self.conn.out;
+        out.clear();
+        put_line(
+            out,
+            &["HTTP/1.1 ", &status.to_string(), " ", reason(status)],
+        );
+        put_line(out, &["Date: ", &date::format(now.as_secs())]);
+        if let Some(connection) = connection {
+            put_line(out, &["Connection: ", connection]);
+        }
+        match length {
+            Some(length) if has_body => put_line(out, &["Content-Length: ", &length.to_string()]),
+            None if has_body && !self.head.http10 => {
+                put_line(out, &["Transfer-Encoding: chunked"]);
+            }
+            _ => {}
+        }
+        let ours = ["connection", "content-length", "date", "transfer-encoding"];
+        let is_ours = |name: &str| ours.iter().any(|our| name.eq_ignore_ascii_case(our));
+        for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name)) {
+            put_line(out, &[name, ": ", value]);
+        }
+        put_line(out, &[]);
+        Ok(())
+    }
+
+    fn lost(&mut self, err: &ConnError) -> Error {
+        self.keep_alive = false;
+        let (kind, why) = match err {
+            ConnError::Timeout => (ErrorKind::Timeout, "it takes nothing for too long".into()),
+            ConnError::Io(err) => (ErrorKind::Closed, err.to_string()),
+            _ => (ErrorKind::Closed, "it closed".into()),
+        };
+        Error::new(kind, format!("a client did not take its answer: {why}"))
+    }
+
+    /// Ends the answer as the handler's result asks for; whether the connection
+    /// can take another request.
+    pub(super) async fn finish(mut self, result: Result<(), Error>) -> bool {
+        if let Err(err) = &result {
+            log::debug!("{} {}: {err}", self.method(), self.path());
+        }
+        let ended = match (self.answer, &result) {
+            (Answer::None, _) => {
+                let text = [("Content-Type", "text/plain; charset=utf-8")];
+                self.respond(500, &text, b"internal error").await.is_ok()
+            }
+            (Answer::Chunked, Ok(())) => self
+                .conn
+                .send([b"0\r\n\r\n", &[], &[]], HTTP_WRITE_TIMEOUT)
+                .await
+                .is_ok(),
+            (Answer::Chunked | Answer::UntilClose, _) => result.is_ok(),
+            (Answer::Done | Answer::Bodiless, _) => true,
+        };
+        ended && self.keep_alive && self.skip_request_body().await
+    }
+
+    /// What the handler left unread of the request: a little of it is read past.
+    async fn skip_request_body(&mut self) -> bool {
+        if self.is_awaited {
+            // The peer may send its body now or never: nobody can know.
+            return false;
+        }
+        let end = Instant::now() + HTTP_LINGER;
+        matches!(
+            self.conn.skip_body(HTTP_DRAIN_BYTES_MAX, end).await,
+            Ok(true)
+        )
+    }
+}
+
+fn invalid(what: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("the handler asked for {what}"))
+}
+
+/// Whether an answer with this status has a body at all.
+fn has_body(status: u16) -> bool {
+    !matches!(status, 204 | 304)
+}
+
+/// The words for a status. There is a space in front of them even if there are none.
+pub(super) fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        422 => "Unprocessable Content",
+        423 => "Locked",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}

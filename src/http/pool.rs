@@ -1,0 +1,106 @@
+//! Idle connections of a client, closed on time without a task of their own.
+//!
+//! The pool is itself the waker of a timer and of its connections: when the
+//! first one's time is over, or a server closes one, it looks through them and
+//! drops what is of no more use. Nothing is held by a client that sleeps.
+
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use async_io::Timer;
+use futures_lite::AsyncRead;
+
+use super::conn::Conn;
+use super::stream::Stream;
+use crate::limits::HTTP_POOL_MAX;
+
+/// The idle connections to one server.
+#[derive(Debug)]
+pub struct Pool {
+    idle: Mutex<Vec<Idle>>,
+    timer: Mutex<Timer>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    conn: Conn<Stream>,
+    until: Instant,
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool {
+            idle: Mutex::default(),
+            timer: Mutex::new(Timer::never()),
+        }
+    }
+}
+
+impl Pool {
+    /// The connection used last, if there is one that is still open.
+    pub fn take(&self) -> Option<Conn<Stream>> {
+        loop {
+            let mut idle = lock(&self.idle).pop()?;
+            let mut cx = Context::from_waker(Waker::noop());
+            if idle.until > Instant::now() && idle.is_open(&mut cx) {
+                return Some(idle.conn);
+            }
+        }
+    }
+
+    /// Keeps a connection for so long.
+    pub fn put(self: &Arc<Pool>, conn: Conn<Stream>, keep: Duration) {
+        let until = Instant::now() + keep;
+        let mut idle = lock(&self.idle);
+        let too_many = (idle.len() >= HTTP_POOL_MAX).then(|| idle.remove(0));
+        idle.push(Idle { conn, until });
+        drop(idle);
+        drop(too_many);
+        self.tidy();
+    }
+
+    /// Drops what is closed or over, and asks to be woken for the rest.
+    fn tidy(self: &Arc<Pool>) {
+        let waker = Waker::from(Arc::clone(self));
+        let mut cx = Context::from_waker(&waker);
+        // Whatever is polled may wake somebody, us included: so not under the lock.
+        let mut idle = mem::take(&mut *lock(&self.idle));
+        let now = Instant::now();
+        idle.retain_mut(|idle| idle.until > now && idle.is_open(&mut cx));
+        if let Some(first) = idle.iter().map(|idle| idle.until).min() {
+            let mut timer = lock(&self.timer);
+            timer.set_at(first);
+            // It may have passed by now: then the next use finds out.
+            let _ = Pin::new(&mut *timer).poll(&mut cx);
+            drop(timer);
+            let mut kept = lock(&self.idle);
+            kept.append(&mut idle);
+            kept.truncate(HTTP_POOL_MAX);
+        }
+    }
+}
+
+impl Wake for Pool {
+    fn wake(self: Arc<Pool>) {
+        self.tidy();
+    }
+}
+
+impl Idle {
+    /// An idle server says nothing: an end, an error and a byte all mean that
+    /// the connection is of no more use.
+    fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
+        matches!(
+            Pin::new(self.conn.stream()).poll_read(cx, &mut [0]),
+            Poll::Pending
+        )
+    }
+}
+
+/// What is behind the locks is whole whenever they are open.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,380 @@
+//! Accept, limits, drain on stop.
+//!
+//! Every connection is a task of an executor that lives inside [`Server::run`];
+//! there are no threads. What a connection is doing stands in its [`Status`], so
+//! that the one who accepts can choose which has to give way.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use std::{fs, mem};
+
+use async_executor::{Executor, Task};
+use async_io::{Async, Timer};
+use event_listener::{Event, listener};
+use futures_lite::FutureExt;
+use futures_lite::future;
+
+use super::conn::{Conn, ConnError};
+pub use super::exchange::{BodyError, Exchange, Peer};
+use super::head::{self, REQUEST};
+use super::stream::Stream;
+pub use super::{Error, ErrorKind};
+use crate::limits::{
+    HTTP_ACCEPT_RETRY, HTTP_BUSY_MAX, HTTP_CONNECTIONS_MAX, HTTP_DRAIN_BYTES_MAX,
+    HTTP_HEAD_TIMEOUT, HTTP_KEEP_ALIVE, HTTP_LINGER,
+};
+
+/// What answering an exchange comes to.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+
+/// Who answers the requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one. Without an answer the peer gets a 500; with an error behind
+    /// the answer's beginning it sees the connection break.
+    fn handle<'a>(&'a self, exchange: &'a mut Exchange<'_>) -> Answering<'a>;
+}
+
+/// A socket that connections come in on.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(Async<TcpListener>),
+    /// A Unix socket; its file is removed when the server ends.
+    Unix(Async<UnixListener>, PathBuf),
+}
+
+impl Listener {
+    /// Listens on an address; port 0 takes one that is free.
+    pub fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
+        Async::<TcpListener>::bind(address).map(Listener::Tcp)
+    }
+
+    /// Listens on a path, with these permissions. A socket file nobody answers
+    /// on is replaced (D-27).
+    pub fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
+        let listener = match UnixListener::bind(path) {
+            Err(err) if err.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
+                fs::remove_file(path)?;
+                UnixListener::bind(path)?
+            }
+            result => result?,
+        };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        Ok(Listener::Unix(Async::new(listener)?, path.to_owned()))
+    }
+
+    /// Whether it is a Unix socket.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        matches!(self, Listener::Unix(..))
+    }
+
+    /// Where it listens, for people: address and real port, or path.
+    #[must_use]
+    pub fn local_addr(&self) -> String {
+        match self {
+            Listener::Tcp(tcp) => match tcp.get_ref().local_addr() {
+                Ok(address) => address.to_string(),
+                Err(_) => "an unknown address".into(),
+            },
+            Listener::Unix(_, path) => path.display().to_string(),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Listener::Tcp(tcp) => {
+                let (stream, address) = tcp.accept().await?;
+                stream.get_ref().set_nodelay(true).ok();
+                let is_loopback = address.ip().to_canonical().is_loopback();
+                let peer = if is_loopback {
+                    Peer::Loopback
+                } else {
+                    Peer::Other
+                };
+                Ok((Stream::Tcp(stream), peer))
+            }
+            Listener::Unix(unix, _) => Ok((Stream::Unix(unix.accept().await?.0), Peer::Unix)),
+        }
+    }
+}
+
+/// Whether the path is a socket's on which nobody listens.
+fn is_stale(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    let refused = |err: io::Error| err.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && UnixStream::connect(path).is_err_and(refused)
+}
+
+/// What a connection is doing.
+#[derive(Debug)]
+pub struct Status {
+    phase: AtomicU8,
+    /// Since when it is without a complete request, in milliseconds.
+    since: AtomicU64,
+    start: Instant,
+}
+
+/// Between two requests.
+const IDLE: u8 = 0;
+/// Within a request that is not complete.
+const READING: u8 = 1;
+/// A complete request is being answered.
+const SERVING: u8 = 2;
+/// There only to be told 503, or not even that.
+const LEAVING: u8 = 3;
+
+impl Status {
+    fn set(&self, phase: u8) {
+        if phase == IDLE {
+            let since = self.start.elapsed().as_millis();
+            self.since
+                .store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
+        }
+        self.phase.store(phase, Relaxed);
+    }
+
+    fn is(&self, phase: u8) -> bool {
+        self.phase.load(Relaxed) == phase
+    }
+
+    /// The request is complete, and the connection no longer the first to give way.
+    pub(super) fn serving(&self) {
+        self.set(SERVING);
+    }
+}
+
+/// Listeners, and who answers what comes in on them.
+pub struct Server {
+    listeners: Vec<Listener>,
+    shared: Arc<Shared>,
+}
+
+/// What all connections of a server know.
+struct Shared {
+    handler: Arc<dyn Handler>,
+    stopping: AtomicBool,
+    ended: Event,
+    start: Instant,
+}
+
+/// The connections there are.
+#[derive(Default)]
+struct Table(Mutex<Vec<(Task<()>, Arc<Status>)>>);
+
+impl Server {
+    /// A server that begins with [`Server::run`]; its listeners listen already.
+    #[must_use]
+    pub fn new(listeners: Vec<Listener>, handler: Arc<dyn Handler>) -> Server {
+        let (stopping, ended) = (AtomicBool::new(false), Event::new());
+        let shared = Shared {
+            handler,
+            stopping,
+            ended,
+            start: Instant::now(),
+        };
+        Server {
+            listeners,
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Serves until `stop` resolves; then accepts no more, closes the idle
+    /// connections, gives the running exchanges `drain` to end, removes the
+    /// files of its Unix sockets, and returns.
+    pub async fn run(self, stop: impl Future<Output = ()>, drain: Duration) {
+        let Server { listeners, shared } = self;
+        let (executor, table) = (Executor::new(), Table::default());
+        let accepting = listeners
+            .iter()
+            .map(|listener| accept(listener, &executor, &table, &shared));
+        let mut accepting = accepting.map(Box::pin).collect::<Vec<_>>();
+        let accept_all = future::poll_fn(|cx| {
+            for one in &mut accepting {
+                let _never_ends = one.as_mut().poll(cx);
+            }
+            Poll::<()>::Pending
+        });
+        executor.run(stop.or(accept_all)).await;
+        drop(accepting);
+        for listener in listeners {
+            if let Listener::Unix(_, path) = listener {
+                fs::remove_file(path).ok();
+            }
+        }
+        shared.stopping.store(true, Relaxed);
+        let ending = async {
+            for task in table.close_idle() {
+                task.await;
+            }
+        };
+        let too_long = async {
+            Timer::after(drain).await;
+        };
+        executor.run(ending.or(too_long)).await;
+    }
+}
+
+impl Table {
+    /// Forgets those that ended.
+    fn sweep(&self) {
+        self.entries(|entries| entries.retain(|(task, _)| !task.is_finished()));
+    }
+
+    fn entries<T>(&self, work: impl FnOnce(&mut Vec<(Task<()>, Arc<Status>)>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether there is room for another one, if need be that of the one which
+    /// is longest without a complete request; none when there is not even room
+    /// for saying so.
+    fn make_room(&self) -> Option<bool> {
+        self.sweep();
+        self.entries(|entries| {
+            let leaving = entries
+                .iter()
+                .filter(|(_, status)| status.is(LEAVING))
+                .count();
+            if entries.len() - leaving < HTTP_CONNECTIONS_MAX {
+                return Some(true);
+            }
+            let waiting = |(_, (_, status)): &(usize, &(Task<()>, Arc<Status>))| {
+                status.is(IDLE) || status.is(READING)
+            };
+            let since = |(_, (_, status)): &(usize, &(_, Arc<Status>))| status.since.load(Relaxed);
+            match entries.iter().enumerate().filter(waiting).min_by_key(since) {
+                // Dropping the task closes the connection.
+                Some((at, _)) => drop(entries.swap_remove(at)),
+                None if leaving < HTTP_BUSY_MAX => return Some(false),
+                None => return None,
+            }
+            Some(true)
+        })
+    }
+
+    /// Closes what is between two requests, and hands out the rest.
+    fn close_idle(&self) -> Vec<Task<()>> {
+        let entries = self.entries(mem::take);
+        let busy = entries.into_iter().filter(|(_, status)| !status.is(IDLE));
+        busy.map(|(task, _)| task).collect()
+    }
+}
+
+/// Takes in what comes, for ever.
+async fn accept(listener: &Listener, executor: &Executor<'_>, table: &Table, shared: &Arc<Shared>) {
+    loop {
+        listener!(shared.ended => ended);
+        let swept = async {
+            ended.await;
+            None
+        };
+        let accepted = async { Some(listener.accept().await) };
+        match accepted.or(swept).await {
+            None => table.sweep(),
+            Some(Ok((stream, peer))) => {
+                let Some(welcome) = table.make_room() else {
+                    continue;
+                };
+                let phase = AtomicU8::new(IDLE);
+                let status = Status {
+                    phase,
+                    since: AtomicU64::new(0),
+                    start: shared.start,
+                };
+                status.set(if welcome { IDLE } else { LEAVING });
+                let status = Arc::new(status);
+                let serving = serve(stream, peer, Arc::clone(&status), Arc::clone(shared));
+                table.entries(|entries| entries.push((executor.spawn(serving), status)));
+            }
+            // The peer is gone already, or we are out of descriptors: not our end.
+            Some(Err(err)) => {
+                log::warn!("cannot accept on {}: {err}", listener.local_addr());
+                Timer::after(HTTP_ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+/// One connection, from its first byte to its last.
+async fn serve(stream: Stream, peer: Peer, status: Arc<Status>, shared: Arc<Shared>) {
+    let mut conn = Conn::new(stream);
+    if status.is(LEAVING) {
+        refuse(&mut conn, 503, "too many connections").await;
+    } else {
+        while exchange(&mut conn, peer, &status, &shared).await {
+            conn.rest();
+            status.set(IDLE);
+        }
+    }
+    drop(conn);
+    shared.ended.notify(1);
+}
+
+/// One request and its answer; whether there may be another.
+async fn exchange(conn: &mut Conn<Stream>, peer: Peer, status: &Status, shared: &Shared) -> bool {
+    if !matches!(
+        conn.first_byte(Instant::now() + HTTP_KEEP_ALIVE).await,
+        Ok(true)
+    ) {
+        return false;
+    }
+    status.set(READING);
+    let read = conn
+        .read_head(REQUEST, Instant::now() + HTTP_HEAD_TIMEOUT)
+        .await;
+    let head = match read.and_then(|()| Ok(head::request(conn.head())?)) {
+        Ok(head) => head,
+        Err(ConnError::Head(err)) => {
+            log::debug!("a request is refused: {}", err.reason());
+            refuse(conn, err.status(), err.reason()).await;
+            return false;
+        }
+        Err(ConnError::Timeout) => {
+            refuse(conn, 408, "the request takes too long").await;
+            return false;
+        }
+        Err(_) => return false,
+    };
+    let mut exchange = Exchange::new(conn, head, peer, status, &shared.stopping);
+    let result = shared.handler.handle(&mut exchange).await;
+    let keep = exchange.finish(result).await;
+    if !keep {
+        linger(conn).await;
+    }
+    keep
+}
+
+/// Answers what never became an exchange.
+async fn refuse(conn: &mut Conn<Stream>, status: u16, reason: &str) {
+    let len = reason.len();
+    let name = super::exchange::reason(status);
+    conn.out = format!(
+        "HTTP/1.1 {status} {name}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: {len}\r\nConnection: close\r\n\r\n{reason}"
+    )
+    .into_bytes();
+    // A peer that does not take it is closed all the same.
+    if conn.send_out(&[], HTTP_LINGER).await.is_ok() {
+        linger(conn).await;
+    }
+}
+
+/// Closes our way, and reads on a little: closing both at once while bytes are
+/// under way could take our last answer from the peer.
+async fn linger(conn: &mut Conn<Stream>) {
+    conn.stream().half_close();
+    conn.body = super::body::Body::UntilClose;
+    // Whatever it comes to, the connection is closed next.
+    let _ = conn
+        .skip_body(HTTP_DRAIN_BYTES_MAX, Instant::now() + HTTP_LINGER)
+        .await;
+}

@@ -1,0 +1,260 @@
+//! The byte streams there are, and how a client opens one.
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread;
+
+use async_io::{Async, Timer};
+use futures_lite::future::{self, FutureExt};
+use futures_lite::{AsyncRead, AsyncWrite};
+
+use super::tls::TlsRoots;
+#[cfg(feature = "tls")]
+use super::tls::TlsStream;
+use super::url::authority;
+use super::{Error, ErrorKind};
+use crate::limits::{HTTP_ADDRESSES_MAX, HTTP_CONNECT_STAGGER};
+
+/// Where a client's server is.
+#[derive(Debug, Clone)]
+pub enum Endpoint {
+    /// A socket of this machine.
+    Unix(PathBuf),
+    /// In the clear.
+    Tcp {
+        /// Name or address, without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// Through TLS.
+    Tls {
+        /// Name or address, without brackets; the certificate must be for it.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Who may vouch for it.
+        roots: Arc<TlsRoots>,
+    },
+}
+
+impl Endpoint {
+    /// What goes into `Host`.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        match self {
+            Endpoint::Unix(_) => "localhost".into(),
+            Endpoint::Tcp { host, port } => authority(host, *port, 80),
+            Endpoint::Tls { host, port, .. } => authority(host, *port, 443),
+        }
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Endpoint::Unix(path) => path.display().to_string(),
+            Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } => {
+                authority(host, *port, 0)
+            }
+        }
+    }
+
+    /// Opens a stream to it; the caller holds the time limit.
+    pub async fn connect(&self) -> Result<Stream, Error> {
+        match self {
+            Endpoint::Unix(path) => match Async::<UnixStream>::connect(path).await {
+                Ok(stream) => Ok(Stream::Unix(stream)),
+                Err(err) => Err(cannot_connect(&self.name(), &err)),
+            },
+            Endpoint::Tcp { host, port } => Ok(Stream::Tcp(
+                connect_any(&resolve(host, *port).await?, &self.name()).await?,
+            )),
+            Endpoint::Tls { host, port, roots } => {
+                let tcp = connect_any(&resolve(host, *port).await?, &self.name()).await?;
+                roots.connect(tcp, host).await
+            }
+        }
+    }
+}
+
+fn cannot_connect(name: &str, err: &io::Error) -> Error {
+    Error::new(
+        ErrorKind::Connect,
+        format!("cannot connect to {name}: {err}"),
+    )
+}
+
+/// The addresses of a host, those of IPv6 and IPv4 taking turns.
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let failed = |why: String| {
+        Error::new(
+            ErrorKind::Resolve,
+            format!("cannot find the address of {host}: {why}"),
+        )
+    };
+    // The system's resolver blocks, so it gets a thread of its own, which ends
+    // with the answer, whether anybody still wants it or not.
+    let (answer, answers) = async_channel::bounded(1);
+    let asked = (host.to_owned(), port);
+    let thread = thread::Builder::new()
+        .name("resolve".into())
+        .spawn(move || {
+            let addresses = asked.to_socket_addrs().map(take_turns);
+            answer.try_send(addresses).ok();
+        });
+    thread.map_err(|err| failed(err.to_string()))?;
+    match answers.recv().await {
+        Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
+        Ok(Ok(_)) => Err(failed("it has none".into())),
+        Ok(Err(err)) => Err(failed(err.to_string())),
+        Err(_) => Err(failed("the resolver ended without an answer".into())),
+    }
+}
+
+/// Beginning with the family the system prefers, so that one that leads
+/// nowhere costs one step and not the whole time.
+fn take_turns(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut first = addresses.take(4 * HTTP_ADDRESSES_MAX).collect::<Vec<_>>();
+    first.dedup();
+    let family = first.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut first, mut second): (Vec<_>, Vec<_>) = first
+        .into_iter()
+        .partition(|address| address.is_ipv6() == family);
+    (first.reverse(), second.reverse());
+    let mut turns = Vec::new();
+    while turns.len() < HTTP_ADDRESSES_MAX && !(first.is_empty() && second.is_empty()) {
+        turns.extend(first.pop());
+        turns.extend(second.pop());
+    }
+    turns
+}
+
+/// The first of these connections to stand; each address gets a head start
+/// before the next is tried beside it.
+async fn connect_any(addresses: &[SocketAddr], name: &str) -> Result<Async<TcpStream>, Error> {
+    let mut last = Error::new(ErrorKind::Connect, format!("cannot connect to {name}"));
+    let mut running: Vec<future::Boxed<io::Result<Async<TcpStream>>>> = Vec::new();
+    let mut waiting = addresses.iter();
+    loop {
+        if let Some(address) = waiting.next() {
+            running.push(Async::<TcpStream>::connect(*address).boxed());
+        }
+        let head_start = match waiting.len() {
+            0 => Timer::never(),
+            _ => Timer::after(HTTP_CONNECT_STAGGER),
+        };
+        let first = async { Some(first_of(&mut running).await) };
+        let next = async {
+            head_start.await;
+            None
+        };
+        match first.or(next).await {
+            Some(Ok(stream)) => {
+                // Requests are sent whole, and are waited for.
+                stream.get_ref().set_nodelay(true).ok();
+                return Ok(stream);
+            }
+            Some(Err(err)) => last = cannot_connect(name, &err),
+            None => {}
+        }
+        if running.is_empty() && waiting.len() == 0 {
+            return Err(last);
+        }
+    }
+}
+
+/// The output of the first to end, which is taken out; pending if there is none.
+async fn first_of<T>(running: &mut Vec<future::Boxed<T>>) -> T {
+    future::poll_fn(|cx| {
+        for at in 0..running.len() {
+            if let Poll::Ready(output) = running[at].as_mut().poll(cx) {
+                drop(running.swap_remove(at));
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// An open byte stream.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(Async<TcpStream>),
+    /// A Unix socket.
+    Unix(Async<UnixStream>),
+    /// TLS over TCP.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream<Async<TcpStream>>>),
+}
+
+impl Stream {
+    /// Tells the peer that no more will come, and leaves the other way open.
+    pub fn half_close(&self) {
+        // A peer that is gone needs to be told nothing.
+        match self {
+            Stream::Tcp(tcp) => tcp.get_ref().shutdown(Shutdown::Write).ok(),
+            Stream::Unix(unix) => unix.get_ref().shutdown(Shutdown::Write).ok(),
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => None,
+        };
+    }
+
+    fn pinned(self: Pin<&mut Self>) -> Pin<&mut dyn ReadWrite> {
+        match self.get_mut() {
+            Stream::Tcp(tcp) => Pin::new(tcp),
+            Stream::Unix(unix) => Pin::new(unix),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => Pin::new(tls.as_mut()),
+        }
+    }
+}
+
+trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> ReadWrite for S {}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.pinned().poll_read(cx, room)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.pinned().poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.pinned().poll_write_vectored(cx, parts)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pinned().poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pinned().poll_close(cx)
+    }
+}

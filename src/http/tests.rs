@@ -1,0 +1,299 @@
+//! Client against server, in one process and one thread, over TCP and Unix.
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_io::{Async, block_on};
+use event_listener::Event;
+use futures_lite::future::{or, zip};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+
+use super::client::{Client, Endpoint, ErrorKind, Request, Timeouts};
+use super::server::{Answering, BodyError, Exchange, Handler, Listener, Server};
+
+const SECOND: Duration = Duration::from_secs(1);
+const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(5),
+    head: SECOND,
+    idle: SECOND,
+    total: None,
+};
+
+/// Answers by path what the tests ask for.
+#[derive(Default)]
+struct Answers {
+    held: Event,
+}
+
+impl Handler for Answers {
+    fn handle<'a>(&'a self, exchange: &'a mut Exchange<'_>) -> Answering<'a> {
+        Box::pin(async move {
+            match exchange.path() {
+                "/ping" => exchange.respond(200, &[("X-A", "b")], b"pong").await,
+                "/where" => {
+                    let text = format!("{:?} {}", exchange.peer(), exchange.query());
+                    exchange.respond(200, &[], text.as_bytes()).await
+                }
+                "/echo" => match exchange.body(100_000).await {
+                    Ok(body) => exchange.respond(200, &[], &body).await,
+                    Err(BodyError::TooLarge) => exchange.respond(413, &[], b"too large").await,
+                    Err(BodyError::Broken) => exchange.respond(400, &[], b"broken").await,
+                },
+                "/ignore" => exchange.respond(200, &[], b"ignored").await,
+                "/hold" => {
+                    self.held.listen().await;
+                    exchange.respond(200, &[], b"held").await
+                }
+                "/empty" => exchange.respond(204, &[], b"nobody sees this").await,
+                "/lines" => {
+                    exchange.stream(200, &[]).await?;
+                    for piece in ["one\ntw", "o\r\n", "", "\nthree"] {
+                        exchange.write(piece.as_bytes()).await?;
+                    }
+                    Ok(())
+                }
+                "/big" => {
+                    exchange.stream(200, &[]).await?;
+                    for _ in 0..100 {
+                        exchange.write(&[b'x'; 10_000]).await?;
+                    }
+                    Ok(())
+                }
+                "/breaks" => {
+                    exchange.stream(200, &[]).await?;
+                    exchange.write(b"half").await?;
+                    exchange.respond(200, &[], b"twice").await
+                }
+                "/splits" => exchange.respond(200, &[("A", "b\r\nC: d")], b"").await,
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+/// A server, and a way to it that works while `test` runs.
+fn serve<F: Future>(test: impl FnOnce(SocketAddr, PathBuf, Arc<Answers>) -> F) -> F::Output {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("helios-http-{}-{count}", std::process::id()));
+    let tcp = Listener::bind_tcp(([127, 0, 0, 1], 0).into()).unwrap();
+    let unix = Listener::bind_unix(&path, 0o600).unwrap();
+    let address = tcp.local_addr().parse().unwrap();
+    let answers = Arc::new(Answers::default());
+    let server = Server::new(vec![tcp, unix], Arc::clone(&answers) as Arc<dyn Handler>);
+    let stop = Event::new();
+    let stopped = stop.listen();
+    let test = async {
+        let result = test(address, path.clone(), answers).await;
+        stop.notify(1);
+        result
+    };
+    let result = block_on(zip(server.run(stopped, SECOND), test)).1;
+    assert!(!path.exists(), "the socket's file is removed");
+    result
+}
+
+fn tcp(address: SocketAddr) -> Endpoint {
+    Endpoint::Tcp {
+        host: address.ip().to_string(),
+        port: address.port(),
+    }
+}
+
+fn get(target: &str) -> Request<'_> {
+    Request {
+        method: "GET",
+        target,
+        ..Request::default()
+    }
+}
+
+/// What the server says to these bytes, until it closes.
+async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = Async::<TcpStream>::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    stream
+        .get_ref()
+        .shutdown(std::net::Shutdown::Write)
+        .unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).await.unwrap();
+    let said = String::from_utf8(said).unwrap();
+    let date = |line: &&str| !line.starts_with("Date: ");
+    said.split("\r\n")
+        .filter(date)
+        .collect::<Vec<_>>()
+        .join("|")
+}
+
+#[test]
+fn a_client_and_a_server_understand_each_other() {
+    serve(|address, path, _| async move {
+        for (endpoint, peer) in [
+            (tcp(address), "Loopback a=b"),
+            (Endpoint::Unix(path), "Unix a=b"),
+        ] {
+            let client = Client::new(endpoint, TIMEOUTS);
+            let mut response = client.send(get("/ping")).await.unwrap();
+            assert_eq!(
+                (response.status(), response.header("x-a")),
+                (200, Some("b"))
+            );
+            assert!(response.header("date").is_some());
+            assert_eq!(response.bytes(4).await.unwrap(), b"pong");
+            assert_eq!(response.header("x-a"), Some("b"), "also behind the body");
+            let mut response = client.send(get("/where?a=b")).await.unwrap();
+            assert_eq!(response.bytes(99).await.unwrap(), peer.as_bytes());
+            let mut response = client.send(get("/empty")).await.unwrap();
+            assert_eq!(
+                (response.status(), response.bytes(0).await.unwrap().len()),
+                (204, 0)
+            );
+            let head = Request {
+                method: "HEAD",
+                ..get("/ping")
+            };
+            let mut response = client.send(head).await.unwrap();
+            assert_eq!(response.header("content-length"), Some("4"));
+            assert_eq!(response.bytes(9).await.unwrap(), b"");
+            let mut response = client.send(get("/nothing")).await.unwrap();
+            assert_eq!(
+                (response.status(), response.bytes(99).await.unwrap().len()),
+                (500, 14)
+            );
+            let mut response = client.send(get("/splits")).await.unwrap();
+            assert_eq!((response.status(), response.header("c")), (500, None));
+            assert_eq!(response.bytes(99).await.unwrap(), b"internal error");
+            let mut response = client.send(get("/big")).await.unwrap();
+            assert_eq!(response.bytes(1_000_000).await.unwrap().len(), 1_000_000);
+            let mut response = client.send(get("/big")).await.unwrap();
+            assert_eq!(
+                response.bytes(999_999).await.unwrap_err().kind,
+                ErrorKind::TooLarge
+            );
+            let mut response = client.send(get("/breaks")).await.unwrap();
+            assert_eq!(
+                response.bytes(99).await.unwrap_err().kind,
+                ErrorKind::Closed
+            );
+        }
+    });
+}
+
+#[test]
+fn bodies_arrive_whole_or_are_refused() {
+    serve(|address, _, _| async move {
+        let client = Client::new(tcp(address), TIMEOUTS);
+        for len in [0, 1, 2_000, 100_000] {
+            let body = vec![b'x'; len];
+            let post = Request {
+                method: "POST",
+                body: Some(&body),
+                ..get("/echo")
+            };
+            let mut response = client.send(post).await.unwrap();
+            assert_eq!(response.status(), 200);
+            assert_eq!(response.bytes(len).await.unwrap(), body, "{len}");
+        }
+        for len in [100_001, 10_000_000] {
+            let body = vec![b'x'; len];
+            let post = Request {
+                method: "POST",
+                body: Some(&body),
+                ..get("/echo")
+            };
+            let mut response = client.send(post).await.unwrap();
+            assert_eq!(response.status(), 413, "{len}");
+            assert_eq!(response.bytes(99).await.unwrap(), b"too large");
+        }
+    });
+}
+
+#[test]
+fn lines_are_cut_wherever_the_pieces_end() {
+    serve(|address, _, _| async move {
+        let client = Client::new(tcp(address), TIMEOUTS);
+        let mut response = client.send(get("/lines")).await.unwrap();
+        let (mut line, mut lines) = (Vec::new(), Vec::new());
+        while response.line(5, &mut line).await.unwrap() {
+            lines.push(String::from_utf8(line.clone()).unwrap());
+        }
+        assert_eq!(lines, ["one", "two", "", "three"]);
+        let mut response = client.send(get("/lines")).await.unwrap();
+        assert_eq!(
+            response.line(2, &mut line).await.unwrap_err().kind,
+            ErrorKind::TooLarge
+        );
+    });
+}
+
+#[test]
+fn raw_requests_are_answered_in_order() {
+    serve(|address, _, _| async move {
+        let pong = "HTTP/1.1 200 OK|Content-Length: 4|X-A: b||pong";
+        let closed = "HTTP/1.1 200 OK|Connection: close|Content-Length: 4|X-A: b||pong";
+        let ping = "GET /ping HTTP/1.1\r\nHost: h\r\n\r\n";
+        let bye = "GET /ping HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        let post = "POST /ignore HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello";
+        let ignored = "HTTP/1.1 200 OK|Content-Length: 7||ignored";
+        let expect =
+            "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+        #[rustfmt::skip]
+        let cases = [
+            ("nothing", String::new(), String::new()),
+            ("one", ping.into(), pong.into()),
+            ("three at once", ping.repeat(3), pong.repeat(3)),
+            ("nothing behind close", format!("{bye}{ping}"), closed.into()),
+            ("an unread body", format!("{post}{ping}"), format!("{ignored}{pong}")),
+            ("1.0", "GET /ping HTTP/1.0\r\n\r\n".into(), closed.into()),
+            ("1.0 stream", "GET /lines HTTP/1.0\r\n\r\n".into(),
+                "HTTP/1.1 200 OK|Connection: close||one\ntwo|\nthree".into()),
+            ("stream", "GET /lines HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+                "HTTP/1.1 200 OK|Transfer-Encoding: chunked||6|one\ntw|3|o||6|\nthree|0||".into()),
+            ("head of a stream", "HEAD /lines HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+                "HTTP/1.1 200 OK|Transfer-Encoding: chunked||".into()),
+            ("expects", expect.into(), "HTTP/1.1 100 Continue||HTTP/1.1 400 Bad Request|Connection: close|Content-Length: 6||broken".into()),
+            ("expects, but sends", format!("{expect}hi"), "HTTP/1.1 200 OK|Content-Length: 2||hi".into()),
+            ("chunked", "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n".into(),
+                "HTTP/1.1 200 OK|Content-Length: 2||hi".into()),
+            ("broken chunks", "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n".into(),
+                "HTTP/1.1 400 Bad Request|Connection: close|Content-Length: 6||broken".into()),
+            ("smuggled", "POST /ping HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(),
+                "HTTP/1.1 400 Bad Request|Content-Type: text/plain; charset=utf-8|Content-Length: 55|Connection: close||Content-Length and Transfer-Encoding exclude each other".into()),
+        ];
+        for (what, said, want) in cases {
+            let heard = raw(address, said.as_bytes()).await;
+            assert_eq!(
+                heard.replace("58|", "54|"),
+                want.replace("58|", "54|"),
+                "{what}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_pooled_connection_is_used_again_and_a_dead_one_is_not() {
+    serve(|address, _, answers| async move {
+        let client = Client::new(tcp(address), TIMEOUTS);
+        for _ in 0..5 {
+            client.send(get("/ping")).await.unwrap().discard().await;
+        }
+        // Dropping it half-way cancels it, and the next one is not disturbed.
+        or(
+            async { client.send(get("/hold")).await.map(drop).unwrap() },
+            async {
+                for _ in 0..10 {
+                    futures_lite::future::yield_now().await;
+                }
+            },
+        )
+        .await;
+        answers.held.notify(usize::MAX);
+        client.send(get("/ping")).await.unwrap().discard().await;
+    });
+}
