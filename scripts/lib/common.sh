@@ -5,6 +5,7 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 CACHE=${HELIOS_CACHE:-$HOME/.cache/helios-test}
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+mkdir -p "$CACHE"
 SAY_FD=${SAY_FD:-1}
 
 say() { printf '%-10s %s\n' "$1" "$2" >&"$SAY_FD"; }
@@ -109,7 +110,7 @@ need() {
   hash -r
 }
 policy_drop() { ! grep -qs 'helios: for one installation' /usr/sbin/policy-rc.d || rm -f /usr/sbin/policy-rc.d; }
-apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" </dev/null >>"${RUN:-/tmp}/apt.log" 2>&1; }
+apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" </dev/null >>"${RUN:-$CACHE}/apt.log" 2>&1; }
 apt_install() { apt_get install -y --no-install-recommends "$@"; }
 
 # apt_mirror: the Debian mirror that this machine's apt uses.
