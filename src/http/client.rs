@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::conn::{Conn, ConnError, Sent, Watch};
+use super::conn::{Conn, ConnError, Sent, Watch, after};
 use super::head::{self, HeadError, RESPONSE, are_fields, is_token, put_line};
 use super::pool::Pool;
 pub use super::response::Response;
@@ -121,7 +121,7 @@ impl Client {
     fn exchange<'r>(&'r self, request: &'r Request<'r>) -> Result<Exchange<'r>, Error> {
         check(request)?;
         let timeouts = request.timeouts.unwrap_or(self.timeouts);
-        let end = timeouts.total.map(|total| Instant::now() + total);
+        let end = timeouts.total.map(after);
         let given = |name| is_given(request, name);
         // Between processes of one machine it would only cost.
         let is_local = matches!(*self.server.endpoint, Endpoint::Unix(_));
@@ -277,7 +277,7 @@ impl Exchange<'_> {
             let mut head = head::response(conn.head(), self.request.method == "HEAD")?;
             match head.status {
                 101 if is_given(self.request, "upgrade") => {}
-                101 => return Err(HeadError::Bad("it switches protocols unasked").into()),
+                101 => return Err(head::bad("it switches protocols unasked").into()),
                 100..200 => continue,
                 _ => {}
             }
@@ -285,7 +285,7 @@ impl Exchange<'_> {
             let limits = (self.timeouts.idle, self.end);
             return Response::new(conn, head, self.server.clone(), limits, self.offers_gzip);
         }
-        Err(HeadError::Bad("it sends too many interim responses").into())
+        Err(head::bad("it sends too many interim responses").into())
     }
 
     fn write_head(&self, out: &mut Vec<u8>, framing: Framing) {
@@ -342,7 +342,7 @@ fn other_length() -> Error {
 
 /// So long from now, or the end of the whole exchange.
 pub(super) fn deadline(limit: Duration, end: Option<Instant>) -> Instant {
-    let deadline = Instant::now() + limit;
+    let deadline = after(limit);
     end.map_or(deadline, |end| end.min(deadline))
 }
 
@@ -355,12 +355,12 @@ impl Server {
             ConnError::CutShort => (ErrorKind::Closed, format!("{name} closed too early")),
             ConnError::Framing => (ErrorKind::BadMessage, format!("{name} sent broken chunks")),
             ConnError::Coding(why) => (ErrorKind::BadMessage, format!("{name} sent {why}")),
-            ConnError::Head(HeadError::LineTooLong | HeadError::FieldsTooLarge) => {
-                (ErrorKind::TooLarge, format!("{name} sent too large a head"))
-            }
+            ConnError::Head(HeadError {
+                status: 414 | 431, ..
+            }) => (ErrorKind::TooLarge, format!("{name} sent too large a head")),
             ConnError::Head(err) => (
                 ErrorKind::BadMessage,
-                format!("{name} sent no proper response: {}", err.reason()),
+                format!("{name} sent no proper response: {}", err.reason),
             ),
             ConnError::Io(err) if err.kind() == std::io::ErrorKind::InvalidData => (
                 ErrorKind::Tls,

@@ -103,6 +103,12 @@ impl Watch {
     }
 }
 
+/// The moment so long from now, and at most some decades: an `Instant` ends somewhere.
+#[must_use]
+pub fn after(limit: Duration) -> Instant {
+    Instant::now() + limit.min(Duration::from_secs(u32::MAX.into()))
+}
+
 /// How a write ended that could be overtaken by the peer's answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Sent {
@@ -276,8 +282,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         send_parts(stream, watch, [&self.out, body, &[]], limit).await
     }
 
-    /// Like [`Conn::send_out`], but stops as soon as the peer answers: a server
-    /// may refuse a body before it has taken all of it. Each write has until
+    /// Like [`Conn::send_out`], but stops as soon as the peer refuses: a server
+    /// may do so before it has taken all of the body. Each write has until
     /// `deadline`.
     pub async fn send_until_answered(
         &mut self,
@@ -299,12 +305,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
                 end,
                 ..
             } = self;
-            let step = poll_fn(|cx| poll_either(stream, cx, rest, &mut buf[*end..]));
+            // Enough to see a status is enough.
+            let room = if *end < b"HTTP/1.1 4".len() {
+                *end..
+            } else {
+                buf.len()..
+            };
+            let step = poll_fn(|cx| poll_either(stream, cx, rest, &mut buf[room.clone()]));
             match watch.until(deadline(), step).await? {
                 Step::Wrote(Ok(some @ 1..)) => sent += some,
                 Step::Read(Ok(got @ 1..)) => {
                     self.end += got;
-                    return Ok(Sent::Part);
+                    if matches!(self.buf[self.pos..self.end].get(9), Some(b'3'..=b'5')) {
+                        return Ok(Sent::Part);
+                    }
                 }
                 _ => return Ok(if sent == 0 { Sent::Nothing } else { Sent::Part }),
             }
@@ -372,6 +386,9 @@ fn poll_either<S: AsyncRead + AsyncWrite + Unpin>(
     if let Poll::Ready(wrote) = Pin::new(&mut *stream).poll_write_vectored(cx, &parts) {
         return Poll::Ready(Step::Wrote(wrote));
     }
+    if room.is_empty() {
+        return Poll::Pending;
+    }
     Pin::new(stream).poll_read(cx, room).map(Step::Read)
 }
 
@@ -390,7 +407,7 @@ async fn send_parts<S: AsyncWrite + Unpin>(
             break;
         }
         let write = poll_fn(|cx| Pin::new(&mut *stream).poll_write_vectored(cx, rest));
-        let deadline = Instant::now() + limit;
+        let deadline = after(limit);
         match watch.until(deadline, write).await?? {
             0 => return Err(ConnError::Io(io::ErrorKind::WriteZero.into())),
             some => IoSlice::advance_slices(&mut rest, some),

@@ -194,10 +194,10 @@ fn crc32(sum: u32, bytes: &[u8]) -> u32 {
 /// What each half of a byte does to the checksum.
 const CRC_NIBBLES: [u32; 16] = {
     let mut table = [0; 16];
-    let mut at = 0;
-    while at < 16 {
+    let (mut at, mut half) = (0, 0);
+    while at < table.len() {
         let mut bit = 0;
-        let mut sum = at as u32;
+        let mut sum: u32 = half;
         while bit < 4 {
             sum = if sum & 1 == 1 {
                 0xedb8_8320 ^ sum >> 1
@@ -207,7 +207,7 @@ const CRC_NIBBLES: [u32; 16] = {
             bit += 1;
         }
         table[at] = sum;
-        at += 1;
+        (at, half) = (at + 1, half + 1);
     }
     table
 };

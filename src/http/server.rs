@@ -334,8 +334,8 @@ async fn exchange(conn: &mut Conn<Stream>, peer: Peer, status: &Status, shared: 
     let head = match read.and_then(|()| Ok(head::request(conn.head())?)) {
         Ok(head) => head,
         Err(ConnError::Head(err)) => {
-            log::debug!("a request is refused: {}", err.reason());
-            refuse(conn, err.status(), err.reason()).await;
+            log::debug!("a request is refused: {}", err.reason);
+            refuse(conn, err.status, err.reason).await;
             return false;
         }
         Err(ConnError::Timeout) => {

@@ -157,7 +157,11 @@ pub fn app_target_for(
         let reason = rejection.reasons.as_ref();
         return Err(AppRefusal::Shape(vec![Path::Root.refuse(reason)]));
     }
-    Ok(Intake { value, warnings })
+    Ok(Intake {
+        value,
+        warnings,
+        passed_over: Vec::new(),
+    })
 }
 
 /// The whole document as one value; its syntax is right from here on.

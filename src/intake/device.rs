@@ -55,63 +55,74 @@ pub(super) fn read(node: Node<'_, '_>, facts: &Facts) -> Result<Intake<DeviceTar
     if let Some(config) = members.get("config") {
         target.knobs = knobs::read(Node::new(config, &node.path.key("config")));
     }
-    let mut warnings = Vec::new();
-    let mut hosts: Vec<(AppUuid, App)> = Vec::new();
+    let mut reading = Reading {
+        intake: Intake {
+            value: target,
+            warnings: Vec::new(),
+            passed_over: Vec::new(),
+        },
+        hosts: Vec::new(),
+    };
     node.member(&members, "apps", |apps| {
         apps.each_member(|uuid, node| {
-            read_app(uuid, node, facts, &mut target, &mut hosts, &mut warnings);
+            reading.app(uuid, node, facts);
             Ok(())
         })
     })?;
-    let apps = node.path.key("apps");
-    let too_many = hosts.len() > 1;
-    for (uuid, mut app) in hosts {
-        let path = apps.key(&uuid);
-        if too_many {
-            app.faults = vec![path.refuse("the target has more than one hostapp")];
-        }
-        let release = app.release.clone();
-        match host::target(&uuid, app, &path) {
-            Ok(host) => target.host = Some(host),
-            Err(faults) => {
-                target
-                    .refused_hosts
-                    .insert(uuid, rejection(release, &faults));
+    Ok(reading.finish(&node.path.key("apps")))
+}
+
+/// A target on its way.
+struct Reading {
+    intake: Intake<DeviceTarget>,
+    hosts: Vec<(AppUuid, App)>,
+}
+
+impl Reading {
+    /// Puts one app where it belongs.
+    fn app(&mut self, uuid: &str, node: Node<'_, '_>, facts: &Facts) {
+        let Intake {
+            value: target,
+            warnings,
+            passed_over,
+        } = &mut self.intake;
+        if let Err(fault) = check_uuid(uuid, node) {
+            warnings.push(format!("an app is passed over: {fault}"));
+            passed_over.push(fault);
+        } else if host::is_supervisor(uuid) {
+            match host::supervisor(uuid, node) {
+                Ok(supervisor) => target.supervisor = supervisor,
+                Err(fault) => warnings.push(format!("the supervisor's own app: {fault}")),
+            }
+        } else {
+            let app = app::read(node, facts, warnings);
+            if app.is_host {
+                self.hosts.push((AppUuid::new(uuid), app));
+            } else {
+                let app = app.into_target(node);
+                target.apps.insert(AppUuid::new(uuid), app);
             }
         }
     }
-    Ok(Intake {
-        value: target,
-        warnings,
-    })
-}
 
-/// Puts one app where it belongs.
-fn read_app(
-    uuid: &str,
-    node: Node<'_, '_>,
-    facts: &Facts,
-    target: &mut DeviceTarget,
-    hosts: &mut Vec<(AppUuid, App)>,
-    warnings: &mut Vec<String>,
-) {
-    if let Err(fault) = check_uuid(uuid, node) {
-        warnings.push(format!("an app is passed over: {fault}"));
-        return;
-    }
-    if host::is_supervisor(uuid) {
-        match host::supervisor(uuid, node) {
-            Ok(supervisor) => target.supervisor = supervisor,
-            Err(fault) => warnings.push(format!("the supervisor's own app: {fault}")),
+    /// Decides about host apps: one at most.
+    fn finish(mut self, apps: &Path<'_>) -> Intake<DeviceTarget> {
+        let too_many = self.hosts.len() > 1;
+        let target = &mut self.intake.value;
+        for (uuid, mut app) in self.hosts {
+            let path = apps.key(&uuid);
+            if too_many {
+                app.faults = vec![path.refuse("the target has more than one hostapp")];
+            }
+            let release = app.release.clone();
+            match host::target(&uuid, app, &path) {
+                Ok(host) => target.host = Some(host),
+                Err(faults) => {
+                    let rejection = rejection(release, &faults);
+                    target.refused_hosts.insert(uuid, rejection);
+                }
+            }
         }
-        return;
-    }
-    let app = app::read(node, facts, warnings);
-    if app.is_host {
-        hosts.push((AppUuid::new(uuid), app));
-    } else {
-        target
-            .apps
-            .insert(AppUuid::new(uuid), app.into_target(node));
+        self.intake
     }
 }

@@ -62,6 +62,8 @@ pub struct Intake<T> {
     /// One line each: a service with its fields that have no effect here, a fact
     /// that could not be checked, an entry that was passed over.
     pub warnings: Vec<String>,
+    /// Apps whose key cannot be one; each is in `warnings` as well.
+    pub passed_over: Vec<Refusal>,
 }
 
 /// Why a local app document is refused (local-api 1.4).

@@ -142,9 +142,9 @@ fn read(vector: &Value) -> Result<DeviceTarget, String> {
     let facts = Facts {
         arch: Some("aarch64".to_owned()),
         device_type: Some("raspberrypi4-64".to_owned()),
-        os_slug: Some("balena-os".to_owned()),
-        os_version: Some("6.4.2+rev1".to_owned()),
+        os: Some("balenaOS 6.4.2+rev1".to_owned()),
         kernel: Some("6.6.31".to_owned()),
+        supervisor_version: None,
     };
     device_target_for(body.as_bytes(), DEVICE, &facts)
         .map(|intake| intake.value)

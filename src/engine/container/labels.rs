@@ -10,20 +10,12 @@ use crate::model::ImageUri;
 use crate::model::current::Identity;
 use crate::world::engine::NewContainer;
 
-/// What the container was asked to be: [`identity`] as JSON. Marks what is ours (D-08).
-pub const CONFIG: &str = "io.balena.private.config";
-/// The release it was made for.
+pub use crate::engine::labels::{
+    APP_UUID, CONFIG, DEPENDS_ON, FORMAT, SERVICE_ID, SERVICE_NAME, SUPERVISED,
+};
+
+/// The release a container was made for.
 pub const RELEASE: &str = "io.balena.private.release";
-/// What it waits for, as JSON; only if it waits for something.
-pub const DEPENDS_ON: &str = "io.balena.private.depends-on";
-/// The app it belongs to.
-pub const APP_UUID: &str = "io.balena.app-uuid";
-/// The service it is.
-pub const SERVICE_NAME: &str = "io.balena.service-name";
-/// The service's number.
-pub const SERVICE_ID: &str = "io.balena.service-id";
-/// Written only without a legacy supervisor (D-08).
-pub const SUPERVISED: &str = "io.balena.supervised";
 /// The legacy supervisor's; not written here.
 pub const APP_ID: &str = "io.balena.app-id";
 
@@ -38,9 +30,6 @@ const RESERVED: &[&str] = &[
     SUPERVISED,
     APP_ID,
 ];
-
-/// The number of the shape that [`CONFIG`] has; containers with another are made anew.
-pub const FORMAT: u32 = 1;
 
 /// The document's labels, then ours.
 pub(super) fn encode(

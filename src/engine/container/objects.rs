@@ -4,13 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::labels::SUPERVISED;
+use crate::engine::labels::{
+    APP_UUID, CONFIG, NETWORK_NAME, SUPERVISED, SUPERVISED_RESIN, VOLUME_NAME, storage_identity,
+};
 use crate::model::{AppUuid, NetworkConfig, NetworkName, VolumeConfig, VolumeName};
-
-/// Label: the network's name in its release.
-pub const NETWORK_NAME: &str = "io.balena.network-name";
-/// Label: the volume's name in its release.
-pub const VOLUME_NAME: &str = "io.balena.volume-name";
 
 /// The body of `POST /networks/create`. `supervised` as in
 /// [`HostFacts`](crate::world::engine::HostFacts).
@@ -29,6 +26,7 @@ pub fn network_body(
     #[serde(rename_all = "PascalCase")]
     struct Body<'a> {
         name: &'a str,
+        check_duplicate: bool,
         driver: &'a str,
         #[serde(rename = "EnableIPv6")]
         enable_ipv6: bool,
@@ -62,9 +60,10 @@ pub fn network_body(
         )]
         aux_addresses: &'a BTreeMap<String, String>,
     }
-    let requested = serde_json::to_string(config)?;
+    let requested = storage_identity(config);
     serde_json::to_string(&Body {
         name: oci_name,
+        check_duplicate: true,
         driver: &config.driver,
         enable_ipv6: config.enable_ipv6,
         internal: config.internal,
@@ -115,7 +114,7 @@ pub fn volume_body(
         driver_opts: &'a BTreeMap<String, String>,
         labels: BTreeMap<&'a str, String>,
     }
-    let requested = serde_json::to_string(config)?;
+    let requested = storage_identity(config);
     serde_json::to_string(&Body {
         name: oci_name,
         driver: &config.driver,
@@ -140,12 +139,12 @@ fn labels<'a>(
 ) -> BTreeMap<&'a str, String> {
     let mut labels: BTreeMap<&str, String> = document
         .iter()
+        .filter(|(key, _)| ![SUPERVISED, SUPERVISED_RESIN].contains(&key.as_str()))
         .map(|(key, value)| (key.as_str(), value.clone()))
         .collect();
-    labels.insert(super::labels::APP_UUID, app.as_str().to_owned());
+    labels.insert(APP_UUID, app.as_str().to_owned());
     labels.insert(name_label, name.to_owned());
-    labels.insert(super::labels::CONFIG, requested);
-    labels.remove(SUPERVISED);
+    labels.insert(CONFIG, requested);
     if supervised {
         labels.insert(SUPERVISED, String::new());
     }

@@ -14,12 +14,12 @@ pub struct Facts {
     pub arch: Option<String>,
     /// The device type's slug.
     pub device_type: Option<String>,
-    /// `balena-os`.
-    pub os_slug: Option<String>,
-    /// `6.4.2+rev1`.
-    pub os_version: Option<String>,
+    /// Name and version of the host OS: `balenaOS 6.4.2+rev1`.
+    pub os: Option<String>,
     /// The kernel's release as `uname -r` says it.
     pub kernel: Option<String>,
+    /// Instead of the version whose ways this agent has (D-39).
+    pub supervisor_version: Option<String>,
 }
 
 /// The version of the supervisor whose ways this agent has (D-39).
@@ -155,7 +155,12 @@ fn offer(kind: &str, facts: &Facts) -> Option<Offer> {
     Some(match kind {
         "sw.supervisor" => Offer {
             slug: Some("balena-supervisor".to_owned()),
-            version: version(SUPERVISOR_VERSION),
+            version: version(
+                facts
+                    .supervisor_version
+                    .as_deref()
+                    .unwrap_or(SUPERVISOR_VERSION),
+            ),
         },
         "sw.spec" => Offer {
             slug: Some(SPEC.0.to_owned()),
@@ -170,16 +175,33 @@ fn offer(kind: &str, facts: &Facts) -> Option<Offer> {
         },
         "hw.device-type" => slug_only(&facts.device_type),
         "arch.sw" => slug_only(&facts.arch),
-        "sw.os" => Offer {
-            slug: facts.os_slug.clone(),
-            version: known(&facts.os_version),
-        },
+        "sw.os" => {
+            let (name, number) = os(facts.os.as_deref().unwrap_or_default());
+            Offer {
+                slug: name,
+                version: known(&number),
+            }
+        }
         "sw.kernel" => Offer {
             slug: Some("linux".to_owned()),
             version: known(&facts.kernel),
         },
         _ => return None,
     })
+}
+
+/// Slug and version of `NAME VERSION`.
+fn os(text: &str) -> (Option<String>, Option<String>) {
+    let (name, version) = match text.rsplit_once(' ') {
+        Some((name, version)) => (name, Some(version.to_owned())),
+        None => (text, None),
+    };
+    let slug = match name {
+        "" => None,
+        "balenaOS" => Some("balena-os".to_owned()),
+        other => Some(other.to_lowercase().replace(' ', "-")),
+    };
+    (slug, version)
 }
 
 /// The version of Linux for Tegra in a kernel's name: `4.9.140-l4t-r32.3.1` has `32.3.1`.
@@ -200,7 +222,7 @@ mod tests {
         let facts = Facts {
             arch: Some("aarch64".to_owned()),
             kernel: Some("4.9.140-l4t-r32.3.1".to_owned()),
-            os_slug: Some("balena-os".to_owned()),
+            os: Some("balenaOS".to_owned()),
             ..Facts::default()
         };
         let raw = serde_json::from_str(contract).unwrap();
