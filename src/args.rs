@@ -342,13 +342,7 @@ mod tests {
 
     #[test]
     fn help_and_version_always_work() {
-        assert_eq!(
-            run("--nothing-before --help", &[])
-                .unwrap_err()
-                .0
-                .is_empty(),
-            false
-        );
+        assert!(run("--nothing-before --help", &[]).is_err());
         assert_eq!(run("--help --nope", &[]), Ok(Command::Help));
         assert_eq!(run("-V", &[]), Ok(Command::Version));
         assert_eq!(run("local-key", &[]), Ok(Command::LocalKey));

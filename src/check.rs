@@ -421,11 +421,8 @@ fn wrapped(kind: Kind, uuid: &str, input: &[u8]) -> Result<(Vec<u8>, String), Fa
     let value = match kind {
         Kind::Device => {
             let members: Option<BTreeMap<String, Box<RawValue>>> = serde_json::from_str(text).ok();
-            if let Some((key, members)) = members.and_then(only_device) {
-                return Ok((text.as_bytes().to_vec(), key)).map(|whole| {
-                    drop(members);
-                    whole
-                });
+            if let Some((key, _)) = members.and_then(only_device) {
+                return Ok((text.as_bytes().to_vec(), key));
             }
             text.to_owned()
         }
@@ -540,7 +537,11 @@ fn arguments(words: &[String]) -> Result<(Options, String), String> {
     let mut file = None;
     let mut words = words.iter();
     while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or(format!("{word} needs a value; {USAGE}"));
+        let mut value = || {
+            words
+                .next()
+                .ok_or_else(|| format!("{word} needs a value; {USAGE}"))
+        };
         match word.as_str() {
             "--engine" => options.engine = true,
             "--as" => {

@@ -13,7 +13,8 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use crate::base::mask::masked;
 
 /// What is shown when `RUST_LOG` says nothing.
-const DEFAULT_FILTER: &str = "warn,helios=info";
+/// The planner's own lines repeat what the jobs say better.
+const DEFAULT_FILTER: &str = "warn,mahler=off,mahler_core=off,helios=info";
 
 struct Lines {
     filter: Filter,

@@ -197,7 +197,7 @@ impl Agent {
             ..Board::default()
         };
         let tools = Tools {
-            engine: Arc::new(Docker::new(endpoint, Box::new(auth))),
+            engine: Arc::new(Docker::new(endpoint, Box::new(auth), true)),
             store: Arc::new(store),
             clock,
             board: Arc::new(Latest::new(board)),

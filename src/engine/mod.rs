@@ -43,6 +43,8 @@ pub struct Docker {
     client: Client,
     api: Mutex<Option<ApiVersion>>,
     auth: RegistryAuth,
+    /// Whether objects get the label by which other agents of the family find theirs (D-08).
+    supervised: bool,
 }
 
 /// What a refusal looks like.
@@ -54,7 +56,7 @@ struct Refused {
 impl Docker {
     /// A client of the engine at `endpoint`. Connects when it is asked something.
     #[must_use]
-    pub fn new(endpoint: Endpoint, auth: RegistryAuth) -> Docker {
+    pub fn new(endpoint: Endpoint, auth: RegistryAuth, supervised: bool) -> Docker {
         let timeouts = Timeouts {
             connect: Duration::from_secs(20),
             head: limits::ENGINE_CALL_TIMEOUT,
@@ -65,6 +67,7 @@ impl Docker {
             client: Client::new(endpoint, timeouts),
             api: Mutex::new(None),
             auth,
+            supervised,
         }
     }
 

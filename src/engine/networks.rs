@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+
+use super::container::objects::network_body;
 
 use super::{Docker, gone_is_done, labels};
 use crate::http::url::percent_encode_segment;
 use crate::model::current::Network;
-use crate::model::network::Pool;
 use crate::model::{AppUuid, NetworkConfig, NetworkName};
-use crate::world::engine::{EngineError, Owned};
+use crate::world::engine::{EngineError, Kind, Owned};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -19,53 +20,6 @@ struct Listed {
     name: String,
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Create<'a> {
-    name: &'a str,
-    check_duplicate: bool,
-    driver: &'a str,
-    #[serde(rename = "EnableIPv6")]
-    enable_ipv6: bool,
-    internal: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    config_only: bool,
-    labels: BTreeMap<&'a str, &'a str>,
-    options: &'a BTreeMap<String, String>,
-    #[serde(rename = "IPAM")]
-    ipam: Ipam<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Ipam<'a> {
-    driver: &'a str,
-    config: Vec<IpamPool<'a>>,
-    options: &'a BTreeMap<String, String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct IpamPool<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subnet: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gateway: Option<&'a str>,
-    #[serde(rename = "IPRange", skip_serializing_if = "Option::is_none")]
-    ip_range: Option<&'a str>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    auxiliary_addresses: &'a BTreeMap<String, String>,
-}
-
-fn pool(pool: &Pool) -> IpamPool<'_> {
-    IpamPool {
-        subnet: pool.subnet.as_deref(),
-        gateway: pool.gateway.as_deref(),
-        ip_range: pool.ip_range.as_deref(),
-        auxiliary_addresses: &pool.aux_addresses,
-    }
 }
 
 #[derive(Deserialize)]
@@ -92,33 +46,10 @@ impl Docker {
         config: &NetworkConfig,
     ) -> Result<String, EngineError> {
         let doing = format!("create network '{oci_name}'");
-        let identity = labels::storage_identity(config);
-        let mut labels: BTreeMap<&str, &str> = config
-            .labels
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect();
-        labels.insert(labels::APP_UUID, app);
-        labels.insert(labels::NETWORK_NAME, name);
-        labels.insert(labels::CONFIG, &identity);
-        let body = Create {
-            name: oci_name,
-            check_duplicate: true,
-            driver: &config.driver,
-            enable_ipv6: config.enable_ipv6,
-            internal: config.internal,
-            config_only: config.config_only,
-            labels,
-            options: &config.driver_opts,
-            ipam: Ipam {
-                driver: &config.ipam.driver,
-                config: config.ipam.config.iter().map(pool).collect(),
-                options: &config.ipam.options,
-            },
-        };
-        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let body = network_body(oci_name, app, name, config, self.supervised)
+            .map_err(|err| EngineError::new(Kind::Refused, doing.as_str(), err.to_string()))?;
         let mut response = self
-            .call("POST", "/networks/create", Some(&body), &doing)
+            .call("POST", "/networks/create", Some(body.as_bytes()), &doing)
             .await?;
         let created: Created = self.json(&mut response, &doing).await?;
         Ok(created.id)

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+
+use super::container::objects::volume_body;
 
 use super::{Docker, gone_is_done, labels};
 use crate::http::url::percent_encode_segment;
 use crate::model::{AppUuid, VolumeConfig, VolumeName};
-use crate::world::engine::{EngineError, FoundVolume};
+use crate::world::engine::{EngineError, FoundVolume, Kind};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -22,15 +24,6 @@ struct Listed {
     name: String,
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Create<'a> {
-    name: &'a str,
-    driver: &'a str,
-    driver_opts: &'a BTreeMap<String, String>,
-    labels: BTreeMap<&'a str, &'a str>,
 }
 
 impl Docker {
@@ -54,23 +47,9 @@ impl Docker {
         config: &VolumeConfig,
     ) -> Result<(), EngineError> {
         let doing = format!("create volume '{oci_name}'");
-        let identity = labels::storage_identity(config);
-        let mut labels: BTreeMap<&str, &str> = config
-            .labels
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect();
-        labels.insert(labels::APP_UUID, app);
-        labels.insert(labels::VOLUME_NAME, name);
-        labels.insert(labels::CONFIG, &identity);
-        let body = Create {
-            name: oci_name,
-            driver: &config.driver,
-            driver_opts: &config.driver_opts,
-            labels,
-        };
-        let body = serde_json::to_vec(&body).unwrap_or_default();
-        self.order("POST", "/volumes/create", Some(&body), &doing)
+        let body = volume_body(oci_name, app, name, config, self.supervised)
+            .map_err(|err| EngineError::new(Kind::Refused, doing.as_str(), err.to_string()))?;
+        self.order("POST", "/volumes/create", Some(body.as_bytes()), &doing)
             .await
     }
 

@@ -86,17 +86,7 @@ pub(super) fn read(
     {
         faults.push(fault.clone());
     }
-    if !composition.ignored.is_empty() {
-        let fields: Vec<_> = composition
-            .ignored
-            .iter()
-            .map(|field| shown(field))
-            .collect();
-        warnings.push(format!(
-            "{path}: without effect here: {}",
-            fields.join(", ")
-        ));
-    }
+    warnings.extend(without_effect(&path.to_string(), &composition.ignored));
     if faults.len() > before {
         return None;
     }
@@ -118,6 +108,12 @@ pub(super) fn read(
         is_hostapp,
         dropped: unmet.is_some(),
     })
+}
+
+/// One line for all fields of a composition that this agent does not know.
+fn without_effect(path: &str, ignored: &[String]) -> Option<String> {
+    let fields: Vec<_> = ignored.iter().map(|field| shown(field)).collect();
+    (!fields.is_empty()).then(|| format!("{path}: without effect here: {}", fields.join(", ")))
 }
 
 /// What `read` makes of a member that must be there; a failure is kept.

@@ -20,6 +20,8 @@ pub type Shared = Arc<Latest<Board>>;
 pub struct Board {
     /// The device as the engine showed it last.
     pub device: Device,
+    /// Why the backend's newest document is no target; what was accepted before stays.
+    pub refused: Option<Arc<str>>,
     /// Why the engine does not answer; `None` when it does.
     pub engine_down: Option<Arc<str>>,
     /// Whether the engine was read at all since the start (D-34).

@@ -18,7 +18,9 @@
 
 pub mod board;
 pub mod converge;
+mod depends;
 pub mod images;
+pub mod names;
 pub mod read;
 pub mod rules;
 mod service;

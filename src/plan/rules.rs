@@ -5,20 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::base::hash;
 use crate::limits::WINDOW_MAX;
 use crate::model::current::{App, Container, Network, Restart};
-use crate::model::status::{ContainerStatus, Health};
-use crate::model::target::{Condition, Dependency, ReleaseTarget, ServiceTarget};
+use crate::model::status::ContainerStatus;
+use crate::model::target::{ReleaseTarget, ServiceTarget};
 use crate::model::{
-    AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceConfig, ServiceName, VolumeConfig,
-    VolumeName,
+    AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceConfig, ServiceName, VolumeName,
 };
 
+use super::depends::{dependencies, in_dependency_order};
+use super::names::{is_right_name, network_name, volume_name};
 use super::stage::{Stage, Step, network};
-
-/// The prefix of a container whose successor has taken its name (D-37).
-pub const OLD: &str = "old_";
 
 /// One app as it is and as it should be, and what is known around it.
 #[derive(Clone, Copy)]
@@ -135,12 +132,6 @@ pub fn agenda(situation: &Situation<'_>) -> Agenda {
 
 // ---- networks
 
-/// The engine name of a network (state-engine 3.3).
-#[must_use]
-pub fn network_name(app: &AppUuid, name: &NetworkName) -> String {
-    format!("{name}_{app}")
-}
-
 fn is_stale(network: &Network, wanted: &crate::model::NetworkConfig) -> bool {
     network.config.as_ref() != Some(wanted)
 }
@@ -217,41 +208,6 @@ fn add(
 
 // ---- volumes
 
-/// The engine name of a volume of the release, and whether it is there (D-12).
-///
-/// A volume of that name in the same place is used, adopted ones included. One in
-/// another place is left alone, and a new one gets a name of its own.
-#[must_use]
-pub fn volume_name(
-    uuid: &AppUuid,
-    app: &App,
-    name: &VolumeName,
-    config: &VolumeConfig,
-) -> (String, bool) {
-    let plain = format!("{name}_{uuid}");
-    let fits = |oci_name: &str| {
-        app.volumes.get(oci_name).is_some_and(|volume| {
-            volume.name == *name
-                && volume
-                    .config
-                    .as_ref()
-                    .is_none_or(|found| found.same_place(config))
-        })
-    };
-    if fits(&plain) {
-        return (plain, true);
-    }
-    if let Some((oci_name, _)) = app.volumes.iter().find(|(oci_name, _)| fits(oci_name)) {
-        return (oci_name.to_string(), true);
-    }
-    if !app.volumes.contains_key(plain.as_str()) {
-        return (plain, false);
-    }
-    let place = format!("{}\n{:?}", config.driver, config.driver_opts);
-    let digest = hash::sha256_hex(place.as_bytes());
-    (format!("{plain}_{}", &digest[..8]), false)
-}
-
 fn add_volumes(situation: &Situation<'_>, agenda: &mut Agenda) {
     if let Some((_, release)) = situation.release {
         for (name, config) in &release.volumes {
@@ -275,27 +231,6 @@ fn add_volumes(situation: &Situation<'_>, agenda: &mut Agenda) {
 }
 
 // ---- services
-
-/// The engine name of a service's container (state-engine 3.3).
-#[must_use]
-pub fn container_name(service: &ServiceName, release: &ReleaseUuid) -> String {
-    format!("{service}_{release}")
-}
-
-/// The same with the app's uuid, for when another app has that name (W-32).
-#[must_use]
-pub fn container_name_long(service: &ServiceName, release: &ReleaseUuid, app: &AppUuid) -> String {
-    format!("{service}_{release}_{app}")
-}
-
-/// Whether a container of this name needs no renaming.
-fn is_right_name(name: &str, service: &ServiceName, release: &ReleaseUuid, app: &AppUuid) -> bool {
-    let rest = name
-        .strip_prefix(service.as_str())
-        .and_then(|rest| rest.strip_prefix('_'));
-    let rest = rest.and_then(|rest| rest.strip_prefix(release.as_str()));
-    rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('_') == Some(app.as_str()))
-}
 
 /// Whether a container is what the target asks for (D-11).
 #[must_use]
@@ -327,11 +262,13 @@ fn has_its_storage(
     };
     let networks = config.used_networks().all(|name| {
         let wanted = network_name(situation.uuid, name);
-        container
-            .networks
-            .iter()
-            .any(|attached| **attached == *wanted)
-            && situation.app.networks.contains_key(name)
+        let found = situation.app.networks.get(name);
+        let right = found.zip(release.networks.get(name));
+        right.is_some_and(|(found, wanted)| !is_stale(found, wanted))
+            && container
+                .networks
+                .iter()
+                .any(|attached| **attached == *wanted)
     });
     networks
         && config.used_volumes().all(|name| {
@@ -369,7 +306,7 @@ pub fn successor<'a>(
 }
 
 /// Whether the engine's own policy, or D-21, says that it has to run.
-fn has_to_run(container: &Container, disturbed: &BTreeSet<Arc<str>>) -> bool {
+pub(super) fn has_to_run(container: &Container, disturbed: &BTreeSet<Arc<str>>) -> bool {
     match container.status {
         ContainerStatus::Created | ContainerStatus::Dead => true,
         ContainerStatus::Running => false,
@@ -478,6 +415,14 @@ fn goal(
     release: (&ReleaseUuid, &ReleaseTarget),
     (stage, all_images): (Stage, bool),
 ) -> Result<(Option<Stage>, Option<Wait>), Wait> {
+    if !all_images && stage.step != Step::Settled && old_has_to_run(situation, service, stage) {
+        // The update has not begun for this service: what ran before goes on running.
+        let revived = Stage {
+            others_run: true,
+            ..stage
+        };
+        return Ok((Some(revived), Some(Wait::OtherImages)));
+    }
     if stage.step == Step::Missing {
         if hangs_on_stale_network(situation, service, release.1) {
             // The network cannot change while this container is attached to it.
@@ -512,6 +457,20 @@ fn goal(
         Some(wait) if stage == ready => Err(wait),
         Some(wait) => Ok((Some(ready), Some(wait))),
     }
+}
+
+/// Whether a predecessor was stopped behind our back and nothing else of the service runs.
+fn old_has_to_run(situation: &Situation<'_>, service: &ServiceName, stage: Stage) -> bool {
+    let mut mine = situation
+        .app
+        .containers
+        .values()
+        .filter(|found| found.service == *service);
+    stage.others
+        && !stage.others_run
+        && mine.any(|found| {
+            found.status == ContainerStatus::Stopped && has_to_run(found, situation.disturbed)
+        })
 }
 
 fn hangs_on_stale_network(
@@ -553,82 +512,6 @@ fn storage_is_there(
             let wanted = release.volumes.get(name);
             wanted.is_some_and(|wanted| volume_name(situation.uuid, situation.app, name, wanted).1)
         })
-}
-
-/// The first required dependency that is not met (target-state 2.10).
-fn dependencies(
-    situation: &Situation<'_>,
-    target: &ServiceTarget,
-    release: (&ReleaseUuid, &ReleaseTarget),
-) -> Option<Wait> {
-    let required = target
-        .depends_on
-        .iter()
-        .filter(|(_, dependency)| dependency.required);
-    required
-        .map(|(name, how)| dependency(situation, name, *how, release))
-        .find(Option::is_some)?
-}
-
-fn dependency(
-    situation: &Situation<'_>,
-    name: &ServiceName,
-    how: Dependency,
-    release: (&ReleaseUuid, &ReleaseTarget),
-) -> Option<Wait> {
-    let pending = Some(Wait::Dependency(name.clone()));
-    let failed = |why| Some(Wait::Failed(name.clone(), why));
-    let Some(target) = release.1.services.get(name) else {
-        return pending;
-    };
-    let Some((_, found)) = successor(situation, name, target, release) else {
-        return pending;
-    };
-    let (status, exit) = (found.status, found.exit_code.unwrap_or(0));
-    match how.condition {
-        Condition::Started if status == ContainerStatus::Created => pending,
-        Condition::Started => None,
-        Condition::Healthy => match (found.health, status) {
-            (Health::Healthy, _) => None,
-            (Health::Unhealthy, _) => failed("is unhealthy"),
-            (Health::None, ContainerStatus::Running) => failed("has no health check"),
-            _ => pending,
-        },
-        Condition::Completed => match status {
-            ContainerStatus::Stopped if exit == 0 => None,
-            ContainerStatus::Stopped if !has_to_run(found, situation.disturbed) => {
-                failed("ended with an error")
-            }
-            _ => pending,
-        },
-    }
-}
-
-/// Service names, dependencies first; intake has refused cycles.
-fn in_dependency_order(release: &ReleaseTarget) -> Vec<&ServiceName> {
-    let mut order = Vec::with_capacity(release.services.len());
-    let mut seen = BTreeSet::new();
-    for name in release.services.keys() {
-        // An explicit stack: a chain of a thousand services must not be one of calls.
-        let mut stack = vec![(name, false)];
-        while let Some((name, expanded)) = stack.pop() {
-            if expanded {
-                order.push(name);
-            } else if seen.insert(name) {
-                stack.push((name, true));
-                let needs = release
-                    .services
-                    .get(name)
-                    .map(|service| &service.depends_on);
-                let known = |need: &&ServiceName| release.services.contains_key(*need);
-                let needs = needs.into_iter().flat_map(BTreeMap::keys).filter(known);
-                stack.extend(
-                    needs.filter_map(|need| (!seen.contains(need)).then_some((need, false))),
-                );
-            }
-        }
-    }
-    order
 }
 
 /// Services that have containers and are not in the target.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::board::Part;
-use super::rules::{self, OLD, Situation};
+use super::names::{self, OLD};
+use super::rules::{self, Situation};
 use super::work::{Busy, Work};
 use crate::limits;
 use crate::model::current::{App, Container, Identity, Restart};
@@ -96,7 +97,7 @@ impl Work {
             let doing = format!("read the configuration of service '{}'", wanted.service);
             EngineError::new(Kind::Refused, doing, err.to_string())
         })?;
-        let short = rules::container_name(wanted.service, wanted.release.0);
+        let short = names::container_name(wanted.service, wanted.release.0);
         let taken = self.tools.board.look(|board| {
             let others = board
                 .device
@@ -107,7 +108,7 @@ impl Work {
                 .into_iter()
                 .any(|(_, app)| app.containers.contains_key(&*short))
         });
-        let long = rules::container_name_long(wanted.service, wanted.release.0, &self.app);
+        let long = names::container_name_long(wanted.service, wanted.release.0, &self.app);
         if taken {
             return self.create_named(wanted, &config, &long).await;
         }
@@ -181,10 +182,10 @@ impl Work {
         let release = wanted.release.1;
         let app = self.look(|app, _| app_storage(app));
         let volume = |name: &VolumeName| match release.volumes.get(name) {
-            Some(config) => rules::volume_name(&self.app, &app, name, config).0,
+            Some(config) => names::volume_name(&self.app, &app, name, config).0,
             None => name.to_string(),
         };
-        let network = |name: &NetworkName| rules::network_name(&self.app, name);
+        let network = |name: &NetworkName| names::network_name(&self.app, name);
         let new = NewContainer {
             name,
             app: &self.app,
@@ -213,7 +214,7 @@ impl Work {
         let Some((old, _)) = self.successor(&wanted) else {
             return Ok(());
         };
-        let name = rules::container_name(service, wanted.release.0);
+        let name = names::container_name(service, wanted.release.0);
         let _busy = (
             Busy::mark(&self.tools, &old),
             Busy::mark(&self.tools, &name),
@@ -221,7 +222,7 @@ impl Work {
         self.make_way(&name).await?;
         match self.tools.engine.rename(&old, &name).await {
             Err(error) if error.kind == Kind::Conflict => {
-                let long = rules::container_name_long(service, wanted.release.0, &self.app);
+                let long = names::container_name_long(service, wanted.release.0, &self.app);
                 self.tools.engine.rename(&old, &long).await?;
                 self.refresh(&long).await
             }
@@ -298,15 +299,31 @@ impl Work {
         });
         self.refresh(&name).await?;
         if started.is_err() {
-            self.bring_back(&wanted).await;
+            self.bring_back(&wanted, "the new container does not start")
+                .await;
         }
         started
     }
 
-    /// Starts what the failed successor was to replace.
-    async fn bring_back(&self, wanted: &Wanted<'_>) {
+    /// Starts again what a successor is to replace one day.
+    ///
+    /// # Errors
+    /// When the service is not in the target.
+    pub async fn revive(&self, service: &ServiceName) -> Result<(), EngineError> {
+        let wanted = self.wanted(service)?;
+        self.bring_back(&wanted, "its update waits").await;
+        Ok(())
+    }
+
+    /// Starts what the successor was to replace.
+    async fn bring_back(&self, wanted: &Wanted<'_>, why: &str) {
         let keeps_running = |found: &Container| {
-            let ran = self.stopped_here(&found.id) || found.restart != Restart::No;
+            let was_ours = self.stopped_here(&found.id)
+                || self
+                    .tools
+                    .board
+                    .look(|board| board.disturbed.contains(&found.id));
+            let ran = was_ours || found.restart != Restart::No;
             ran && found.status == ContainerStatus::Stopped
         };
         let others = self.others(wanted);
@@ -318,12 +335,12 @@ impl Work {
         let _busy = Busy::mark(&self.tools, name);
         match self.tools.engine.start(name).await {
             Ok(()) => log::warn!(
-                "service '{}' of app '{}': the new container does not start, '{name}' runs again",
+                "service '{}' of app '{}': {why}, '{name}' runs again",
                 wanted.service,
                 self.app
             ),
             Err(error) => log::error!(
-                "service '{}' of app '{}': neither the new container nor the old one starts: {error}",
+                "service '{}' of app '{}': {why}, and '{name}' does not start either: {error}",
                 wanted.service,
                 self.app
             ),

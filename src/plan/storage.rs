@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::board::Part;
-use super::rules;
+use super::names;
 use super::work::Work;
 use crate::model::current::{Network, Volume};
 use crate::model::{NetworkName, VolumeName};
@@ -31,7 +31,7 @@ impl Work {
             .release()
             .and_then(|(_, release)| release.networks.get(name));
         let Some(config) = config else { return Ok(()) };
-        let oci_name = rules::network_name(&self.app, name);
+        let oci_name = names::network_name(&self.app, name);
         let id = self
             .tools
             .engine
@@ -68,7 +68,7 @@ impl Work {
             .release()
             .and_then(|(_, release)| release.volumes.get(name));
         let Some(config) = config else { return Ok(()) };
-        let (oci_name, _) = self.look(|app, _| rules::volume_name(&self.app, app, name, config));
+        let (oci_name, _) = self.look(|app, _| names::volume_name(&self.app, app, name, config));
         self.tools
             .engine
             .create_volume(&oci_name, &self.app, name, config)

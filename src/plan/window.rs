@@ -141,6 +141,10 @@ fn domain() -> Worker<Window, Uninitialized> {
         )
         .job(
             "/services/{name}",
+            none(service_revive).with_description(service("restart the old")),
+        )
+        .job(
+            "/services/{name}",
             none(service_stop_all).with_description(service("stop")),
         )
         .job(
@@ -239,6 +243,9 @@ fn volume_remove(
 /// The way of a service as far as the target lets it go.
 fn service_reconcile(view: View<u8>, Target(goal): Target<u8>) -> Option<Vec<Task>> {
     let (now, goal) = (Stage::from_byte(*view)?, Stage::from_byte(goal)?);
+    if goal.others_run && !now.others_run {
+        return Some(vec![service_revive.into_task()]);
+    }
     let mut way = Vec::new();
     match now.step {
         Step::Missing => way.push(service_create.into_task()),
@@ -279,6 +286,7 @@ enum Do {
     Settle,
     Clean,
     StopAll,
+    Revive,
 }
 
 /// One job of a service: `step` says what it makes of the stage, and whether it may.
@@ -311,6 +319,7 @@ async fn act(work: &Work, name: &ServiceName, what: Do) -> Result<(), EngineErro
         Do::Settle => work.settle(name).await,
         Do::Clean => work.remove_others(name).await,
         Do::StopAll => work.stop_all(name).await,
+        Do::Revive => work.revive(name).await,
     }
 }
 
@@ -360,6 +369,15 @@ fn service_settle(view: View<u8>, Args(name): Args<String>, job: Res<Job>) -> IO
 fn service_clean(view: View<u8>, Args(name): Args<String>, job: Res<Job>) -> IO<u8, Stopped> {
     service_job(view, name, job, Do::Clean, |now| {
         (now.step == Step::Settled && now.others).then_some(Stage::DONE)
+    })
+}
+
+fn service_revive(view: View<u8>, Args(name): Args<String>, job: Res<Job>) -> IO<u8, Stopped> {
+    service_job(view, name, job, Do::Revive, |now| {
+        (now.others && !now.others_run).then_some(Stage {
+            others_run: true,
+            ..now
+        })
     })
 }
 

@@ -64,7 +64,7 @@ pub(super) fn write(file: &Path, etag: Option<&str>, document: &[u8]) -> io::Res
         value,
         sha256: Some(hash::sha256_hex(value.get().as_bytes())),
     };
-    let dir = file.parent().unwrap_or(Path::new("/"));
+    let dir = file.parent().unwrap_or_else(|| Path::new("/"));
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

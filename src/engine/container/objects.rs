@@ -9,6 +9,45 @@ use crate::engine::labels::{
 };
 use crate::model::{AppUuid, NetworkConfig, NetworkName, VolumeConfig, VolumeName};
 
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkBody<'a> {
+    name: &'a str,
+    check_duplicate: bool,
+    driver: &'a str,
+    #[serde(rename = "EnableIPv6")]
+    enable_ipv6: bool,
+    internal: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    config_only: bool,
+    labels: BTreeMap<&'a str, String>,
+    options: &'a BTreeMap<String, String>,
+    #[serde(rename = "IPAM")]
+    ipam: Ipam<'a>,
+}
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Ipam<'a> {
+    driver: &'a str,
+    config: Vec<Pool<'a>>,
+    options: &'a BTreeMap<String, String>,
+}
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Pool<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subnet: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<&'a str>,
+    #[serde(rename = "IPRange", skip_serializing_if = "Option::is_none")]
+    ip_range: Option<&'a str>,
+    #[serde(
+        rename = "AuxiliaryAddresses",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    aux_addresses: &'a BTreeMap<String, String>,
+}
+
 /// The body of `POST /networks/create`. `supervised` as in
 /// [`HostFacts`](crate::world::engine::HostFacts).
 ///
@@ -22,46 +61,8 @@ pub fn network_body(
     config: &NetworkConfig,
     supervised: bool,
 ) -> Result<String, serde_json::Error> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Body<'a> {
-        name: &'a str,
-        check_duplicate: bool,
-        driver: &'a str,
-        #[serde(rename = "EnableIPv6")]
-        enable_ipv6: bool,
-        internal: bool,
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        config_only: bool,
-        labels: BTreeMap<&'a str, String>,
-        options: &'a BTreeMap<String, String>,
-        #[serde(rename = "IPAM")]
-        ipam: Ipam<'a>,
-    }
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Ipam<'a> {
-        driver: &'a str,
-        config: Vec<Pool<'a>>,
-        options: &'a BTreeMap<String, String>,
-    }
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Pool<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        subnet: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        gateway: Option<&'a str>,
-        #[serde(rename = "IPRange", skip_serializing_if = "Option::is_none")]
-        ip_range: Option<&'a str>,
-        #[serde(
-            rename = "AuxiliaryAddresses",
-            skip_serializing_if = "BTreeMap::is_empty"
-        )]
-        aux_addresses: &'a BTreeMap<String, String>,
-    }
     let requested = storage_identity(config);
-    serde_json::to_string(&Body {
+    serde_json::to_string(&NetworkBody {
         name: oci_name,
         check_duplicate: true,
         driver: &config.driver,

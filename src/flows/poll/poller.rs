@@ -265,7 +265,7 @@ mod tests {
             interval: 5 * S,
             is_fixed: true,
             interval_min: S,
-            jitter_max: 0 * S,
+            jitter_max: Duration::ZERO,
         };
         let mut poller = Poller::new(timing, at(0), false);
         poller.on_told(Some(900 * S));
@@ -328,7 +328,7 @@ mod tests {
             "a user waits no longer than a minute"
         );
         poller.on_time(at(60));
-        poller.on_answer(at(60), Answer::Later(Some(0 * S)), 0.0);
+        poller.on_answer(at(60), Answer::Later(Some(Duration::ZERO)), 0.0);
         assert_eq!(poller.wake_at(), at(70), "and not shorter than the minimum");
     }
 

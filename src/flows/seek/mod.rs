@@ -7,6 +7,7 @@ use async_executor::LocalExecutor;
 use futures_lite::future;
 
 use crate::base::latest::Latest;
+use crate::base::uptime::Uptime;
 use crate::limits;
 use crate::model::status::UpdateStatus;
 use crate::model::target::{AppRelease, AppTarget, DeviceTarget};
@@ -98,9 +99,10 @@ impl Mailbox {
     /// A document that is no target at all: what runs goes on (target-state 1.3).
     pub fn refused(&self, why: &str) {
         let now = self.tools.clock.now();
-        self.tools
-            .board
-            .change_if(|board| board.set_status(now, UpdateStatus::Rejected, Some(why.into())));
+        self.tools.board.change(|board| {
+            board.refused = Some(why.into());
+            board.set_status(now, UpdateStatus::Rejected, board.refused.clone());
+        });
     }
 
     fn accept(&self, set: impl FnOnce(&mut Board) -> DeviceTarget) -> bool {
@@ -114,6 +116,7 @@ impl Mailbox {
                 board.target = Some(Arc::new(target));
             }
             board.is_preparing = true;
+            board.refused = None;
             // Before the caller answers its client (D-17).
             board.set_status(
                 now,
@@ -171,96 +174,127 @@ pub async fn run(
     own_container: Option<String>,
     stop: Arc<Cancel>,
 ) {
+    let mut driver = Driver {
+        seen: tools.board.version(),
+        compare_at: tools.clock.now() + limits::COMPARE_INTERVAL,
+        was_busy: false,
+        apply: None,
+        executor: LocalExecutor::new(),
+        own_container,
+        tools,
+    };
     let mut seeker = Seeker::default();
-    let executor = LocalExecutor::new();
-    let mut apply: Option<Apply<'_>> = None;
-    let mut compare_at = tools.clock.now() + limits::COMPARE_INTERVAL;
-    let mut seen = tools.board.version();
-    let mut was_busy = false;
     // Without a target this only reads the engine, for the API (D-34).
-    if let Order::Begin(options) = seeker.on_request(Options::default(), false, false) {
-        apply = Some(Apply::begin(
-            &tools,
-            &executor,
-            options,
-            own_container.as_deref(),
-        ));
-    }
+    driver.obey(seeker.on_request(Options::default(), false, false));
     loop {
-        let happened = {
-            let board = async {
-                seen = tools.board.newer(seen).await;
-                let busy = tools.board.look(|board| board.active > 0);
-                if busy == was_busy {
-                    return Happened::StatusMayDiffer;
-                }
-                was_busy = busy;
-                Happened::Busy(busy)
-            };
-            let time = async {
-                tools.clock.sleep_until(compare_at).await;
-                Happened::CompareTime
-            };
-            let ended = async {
-                match &mut apply {
-                    Some(apply) => {
-                        apply.ended(&executor).await;
-                        Happened::Ended
-                    }
-                    None => future::pending().await,
-                }
-            };
-            let told = async {
-                stop.wait().await;
-                Happened::Stop
-            };
-            // Lanes run inside `ended`, and so must be polled whatever else happens.
-            let outside = future::or(told, future::or(request(&mailbox), future::or(board, time)));
-            future::or(outside, ended).await
-        };
-        let order = match happened {
+        let order = match driver.next(&mailbox, &stop).await {
             Happened::Request(options, changed) => {
-                let busy = tools.board.look(|board| board.active > 0);
-                seeker.on_request(options, changed, busy)
+                seeker.on_request(options, changed, driver.is_busy())
             }
             Happened::Busy(busy) => seeker.on_busy(busy),
             Happened::Ended => {
-                apply = None;
+                driver.apply = None;
                 seeker.on_ended()
             }
             Happened::CompareTime => {
-                compare_at = tools.clock.now() + limits::COMPARE_INTERVAL;
-                compare(&tools).await;
+                driver.compare_at = driver.tools.clock.now() + limits::COMPARE_INTERVAL;
+                compare(&driver.tools).await;
                 Order::Wait
             }
             Happened::StatusMayDiffer => Order::Wait,
-            Happened::Stop => {
-                if let Some(mut apply) = apply {
-                    apply.cancel.set();
-                    apply.ended(&executor).await;
+            Happened::Stop => return driver.end().await,
+        };
+        driver.obey(order);
+    }
+}
+
+/// What waits and does as the machine says.
+struct Driver {
+    tools: Tools,
+    executor: LocalExecutor<'static>,
+    apply: Option<Apply>,
+    own_container: Option<String>,
+    /// The board's version that was looked at last.
+    seen: u64,
+    was_busy: bool,
+    compare_at: Uptime,
+}
+
+impl Driver {
+    fn is_busy(&self) -> bool {
+        self.tools.board.look(|board| board.active > 0)
+    }
+
+    /// Whatever comes first.
+    async fn next(&mut self, mailbox: &Mailbox, stop: &Cancel) -> Happened {
+        let Driver {
+            tools,
+            executor,
+            apply,
+            seen,
+            was_busy,
+            compare_at,
+            ..
+        } = self;
+        let board = async {
+            *seen = tools.board.newer(*seen).await;
+            let busy = tools.board.look(|board| board.active > 0);
+            if busy == *was_busy {
+                return Happened::StatusMayDiffer;
+            }
+            *was_busy = busy;
+            Happened::Busy(busy)
+        };
+        let time = async {
+            tools.clock.sleep_until(*compare_at).await;
+            Happened::CompareTime
+        };
+        let ended = async {
+            match apply {
+                Some(apply) => {
+                    apply.ended(executor).await;
+                    Happened::Ended
                 }
-                return;
+                None => future::pending().await,
             }
         };
+        let told = async {
+            stop.wait().await;
+            Happened::Stop
+        };
+        // Lanes run inside `ended`, and so must be polled whatever else happens.
+        let outside = future::or(told, future::or(request(mailbox), future::or(board, time)));
+        future::or(outside, ended).await
+    }
+
+    fn obey(&mut self, order: Order) {
         match order {
             Order::Wait => {}
             Order::Interrupt => {
-                if let Some(apply) = &apply {
+                if let Some(apply) = &self.apply {
                     log::debug!("the apply under way makes room for the target");
                     apply.cancel.set();
                 }
             }
             Order::Begin(options) => {
-                apply = Some(Apply::begin(
-                    &tools,
-                    &executor,
-                    options,
-                    own_container.as_deref(),
-                ));
+                let own = self.own_container.as_deref();
+                self.apply = Some(Apply::begin(&self.tools, &self.executor, options, own));
             }
         }
-        if apply.as_ref().is_some_and(|apply| !apply.cancel.is_set()) {
-            show_status(&tools);
+        if self
+            .apply
+            .as_ref()
+            .is_some_and(|apply| !apply.cancel.is_set())
+        {
+            show_status(&self.tools);
+        }
+    }
+
+    /// Lets what is under way come to its end.
+    async fn end(mut self) {
+        if let Some(apply) = &mut self.apply {
+            apply.cancel.set();
+            apply.ended(&self.executor).await;
         }
     }
 }
@@ -285,30 +319,27 @@ async fn request(mailbox: &Mailbox) -> Happened {
 
 /// What was remembered may have drifted without an event: looks at everything again.
 async fn compare(tools: &Tools) {
-    if tools
+    let is_quiet = tools
         .board
-        .look(|board| board.active == 0 && board.target.is_some())
-    {
-        if let Err(error) = read::device(tools).await {
-            log::warn!("comparing the device with its target: {error}");
-        }
+        .look(|board| board.active == 0 && board.target.is_some());
+    if is_quiet && let Err(error) = read::device(tools).await {
+        log::warn!("comparing the device with its target: {error}");
     }
 }
 
 /// One target being applied and kept: a task an app and one for the images.
-struct Apply<'e> {
+struct Apply {
     cancel: Arc<Cancel>,
     tasks: Vec<async_executor::Task<()>>,
-    _executor: std::marker::PhantomData<&'e ()>,
 }
 
-impl<'e> Apply<'e> {
+impl Apply {
     fn begin(
         tools: &Tools,
-        executor: &LocalExecutor<'e>,
+        executor: &LocalExecutor<'static>,
         options: Options,
         own_container: Option<&str>,
-    ) -> Apply<'e> {
+    ) -> Apply {
         let cancel = Arc::new(Cancel::default());
         if options.force {
             log::warn!("update locks are disregarded");
@@ -319,15 +350,11 @@ impl<'e> Apply<'e> {
             own_container.map(str::to_owned),
         );
         let tasks = vec![executor.spawn(main)];
-        Apply {
-            cancel,
-            tasks,
-            _executor: std::marker::PhantomData,
-        }
+        Apply { cancel, tasks }
     }
 
     /// Runs the apply's tasks; returns when all of them have ended.
-    async fn ended(&mut self, executor: &LocalExecutor<'e>) {
+    async fn ended(&mut self, executor: &LocalExecutor<'static>) {
         executor
             .run(async {
                 while let Some(task) = self.tasks.last_mut() {
@@ -414,7 +441,7 @@ fn prepare(board: &mut Board, target: &DeviceTarget, own: Option<&str>) -> Vec<A
     }
     // Whatever waits gets a new try with a new apply.
     for trouble in board.troubles.values_mut() {
-        trouble.retry_at = crate::base::uptime::Uptime::default();
+        trouble.retry_at = Uptime::default();
     }
     let mut lanes = Vec::new();
     board.lanes.clear();
@@ -530,6 +557,9 @@ fn sum(board: &Board) -> (UpdateStatus, Option<Arc<str>>) {
         Lane::Blocked(why) => Some(format!("app '{app}': {why}")),
         _ => None,
     });
+    if let Some(why) = &board.refused {
+        return (UpdateStatus::Rejected, Some(why.clone()));
+    }
     match blocked {
         Some(why) => (UpdateStatus::Aborted, Some(why.into())),
         None => (UpdateStatus::Done, None),
