@@ -223,6 +223,8 @@ fn fd_43_dependencies_gate_as_compose_says() {
         why.contains("init") && why.contains("ended with an error"),
         "{why}"
     );
+    let state = call("GET", &format!("/containers/{old}/json"), None).1;
+    assert_eq!(state["State"]["Running"], true, "the old one goes on");
 }
 
 #[test]
