@@ -70,20 +70,23 @@ pub fn stored_identity(config_dir: &Path) -> Result<Option<Stored>, Failed> {
 /// # Errors
 /// When it can neither be read nor written.
 pub fn local_key(config_dir: &Path) -> Result<String, Failed> {
-    let files = Files::open(config_dir).map_err(failed("open the configuration directory"))?;
-    if let Some(bytes) = files
-        .read(LOCAL_KEY)
-        .map_err(failed("read the local API key"))?
-        && let Ok(key) = String::from_utf8(bytes)
-        && !key.is_empty()
-    {
+    let files = Files::shared(config_dir).map_err(failed("open the configuration directory"))?;
+    let stored = || {
+        let bytes = files
+            .read(LOCAL_KEY)
+            .map_err(failed("read the local API key"))?;
+        let key = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        Ok(key.filter(|key| !key.is_empty()))
+    };
+    if let Some(key) = stored()? {
         return Ok(key);
     }
+    // The agent and `helios local-key` may both find none: what is stored counts.
     let key = random::hex(16).map_err(failed("draw a key"))?;
     files
-        .write(LOCAL_KEY, key.as_bytes())
+        .write_new(LOCAL_KEY, key.as_bytes())
         .map_err(failed("store the local API key"))?;
-    Ok(key)
+    stored()?.ok_or_else(|| Failed("cannot use the stored local API key: it is no text".to_owned()))
 }
 
 /// Runs the agent until SIGTERM or SIGINT.

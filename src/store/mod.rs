@@ -31,11 +31,24 @@ pub struct Files {
 
 impl Files {
     /// Opens the store, making its directories and clearing what a former run
-    /// left half written.
+    /// left half written. Only for the one process that owns the store.
     ///
     /// # Errors
     /// When the directories cannot be made.
     pub fn open(root: &Path) -> io::Result<Files> {
+        let files = Files::shared(root)?;
+        for left in fs::read_dir(&files.staging)?.flatten() {
+            // Whatever is still there belongs to a writer that is gone.
+            let _ = fs::remove_file(left.path());
+        }
+        Ok(files)
+    }
+
+    /// Opens a store that another process may be writing to right now.
+    ///
+    /// # Errors
+    /// When the directories cannot be made.
+    pub fn shared(root: &Path) -> io::Result<Files> {
         let files = Files {
             contents: root.join("contents/0"),
             staging: root.join("staging"),
@@ -43,11 +56,27 @@ impl Files {
         for dir in [&files.contents, &files.staging] {
             private_dir(dir)?;
         }
-        for left in fs::read_dir(&files.staging)?.flatten() {
-            // Whatever is still there belongs to a writer that is gone.
-            let _ = fs::remove_file(left.path());
-        }
         Ok(files)
+    }
+
+    /// Makes a document unless there is one; of two who try at once one wins, and both
+    /// read the same afterwards.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_new(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let place = self.place(path)?;
+        let dir = place.parent().unwrap_or(&self.contents);
+        private_dir(dir)?;
+        let staged = self.staging.join(random::hex(32)?);
+        let linked = stage(&staged, bytes).and_then(|()| fs::hard_link(&staged, &place));
+        let _ = fs::remove_file(&staged);
+        match linked {
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            // A file system without links: the last one wins there.
+            Err(_) => self.write(path, bytes),
+            Ok(()) => self.sync_up_to_root(dir),
+        }
     }
 
     /// The file of a document.
@@ -266,6 +295,17 @@ mod tests {
         assert_eq!(inode(), first);
         store.write("x", b"2").unwrap();
         assert_ne!(inode(), first);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn of_two_who_make_a_document_the_first_wins() {
+        let root = scratch("new");
+        let (one, two) = (Files::open(&root).unwrap(), Files::shared(&root).unwrap());
+        one.write_new("key", b"1").unwrap();
+        two.write_new("key", b"2").unwrap();
+        assert_eq!(two.read("key").unwrap().unwrap(), b"1");
+        assert_eq!(fs::read_dir(root.join("staging")).unwrap().count(), 0);
         fs::remove_dir_all(root).unwrap();
     }
 
