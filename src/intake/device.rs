@@ -3,7 +3,7 @@
 use super::app::{self, App, check_uuid, document, rejection};
 use super::contract::Facts;
 use super::node::{Node, Path};
-use super::{AppRefusal, Intake, Refusal, host, knobs, scan};
+use super::{AppRefusal, Intake, Reading, Refusal, host, knobs, scan};
 use crate::model::AppUuid;
 use crate::model::target::DeviceTarget;
 
@@ -55,52 +55,48 @@ pub(super) fn read(node: Node<'_, '_>, facts: &Facts) -> Result<Intake<DeviceTar
     if let Some(config) = members.get("config") {
         target.knobs = knobs::read(Node::new(config, &node.path.key("config")));
     }
-    let mut reading = Reading {
-        intake: Intake {
-            value: target,
-            warnings: Vec::new(),
-            passed_over: Vec::new(),
-        },
+    let mut apps = Apps {
+        target,
+        passed_over: Vec::new(),
         hosts: Vec::new(),
+        reading: Reading::new(facts),
     };
-    node.member(&members, "apps", |apps| {
-        apps.each_member(|uuid, node| {
-            reading.app(uuid, node, facts);
+    node.member(&members, "apps", |all| {
+        all.each_member(|uuid, node| {
+            apps.add(uuid, node);
             Ok(())
         })
     })?;
-    Ok(reading.finish(&node.path.key("apps")))
+    Ok(apps.finish(&node.path.key("apps")))
 }
 
 /// A target on its way.
-struct Reading {
-    intake: Intake<DeviceTarget>,
+struct Apps<'f> {
+    target: DeviceTarget,
+    passed_over: Vec<Refusal>,
     hosts: Vec<(AppUuid, App)>,
+    reading: Reading<'f>,
 }
 
-impl Reading {
+impl Apps<'_> {
     /// Puts one app where it belongs.
-    fn app(&mut self, uuid: &str, node: Node<'_, '_>, facts: &Facts) {
-        let Intake {
-            value: target,
-            warnings,
-            passed_over,
-        } = &mut self.intake;
+    fn add(&mut self, uuid: &str, node: Node<'_, '_>) {
+        let warnings = &mut self.reading.warnings;
         if let Err(fault) = check_uuid(uuid, node) {
             warnings.push(format!("an app is passed over: {fault}"));
-            passed_over.push(fault);
+            self.passed_over.push(fault);
         } else if host::is_supervisor(uuid) {
             match host::supervisor(uuid, node) {
-                Ok(supervisor) => target.supervisor = supervisor,
+                Ok(supervisor) => self.target.supervisor = supervisor,
                 Err(fault) => warnings.push(format!("the supervisor's own app: {fault}")),
             }
         } else {
-            let app = app::read(node, facts, warnings);
+            let app = app::read(node, &mut self.reading);
+            let uuid = AppUuid::new(uuid);
             if app.is_host {
-                self.hosts.push((AppUuid::new(uuid), app));
+                self.hosts.push((uuid, app));
             } else {
-                let app = app.into_target(node);
-                target.apps.insert(AppUuid::new(uuid), app);
+                self.target.apps.insert(uuid, app.into_target());
             }
         }
     }
@@ -108,7 +104,7 @@ impl Reading {
     /// Decides about host apps: one at most.
     fn finish(mut self, apps: &Path<'_>) -> Intake<DeviceTarget> {
         let too_many = self.hosts.len() > 1;
-        let target = &mut self.intake.value;
+        let target = &mut self.target;
         for (uuid, mut app) in self.hosts {
             let path = apps.key(&uuid);
             if too_many {
@@ -123,7 +119,11 @@ impl Reading {
                 }
             }
         }
-        self.intake
+        Intake {
+            value: self.target,
+            warnings: self.reading.warnings,
+            passed_over: self.passed_over,
+        }
     }
 }
 
@@ -313,6 +313,10 @@ mod tests {
         };
         assert!(!content.services["a"].running && content.services["b"].running);
         assert!(content.services["a"].depends_on.contains_key("b"));
+        let lent = r#""services":{"a":{"id":1,"image":"i","composition":{"ipc":"service:b"}},
+            "b":{"id":2,"image":"i","labels":{"io.balena.features.optional":"1"},
+            "contract":{"requires":[{"type":"sw.supervisor","version":">99"}]}}}"#;
+        assert!(reasons(&app(lent)).contains("left out"));
         let circle = r#""services":{"a":{"id":1,"image":"i","composition":{"network_mode":"service:b"}},
             "b":{"id":2,"image":"i","composition":{"pid":"service:a"}}}"#;
         assert!(reasons(&app(circle)).contains("circular dependency"));
@@ -412,7 +416,14 @@ mod tests {
             format!(r#""services":{{{}}}"#, all.join(","))
         };
         assert_eq!(reasons(&app(&ports(1))), "");
-        assert!(reasons(&app(&ports(20))).contains("bytes"));
+        assert!(reasons(&app(&ports(100))).contains("bytes"));
+        // All apps of a document together.
+        let apps: Vec<String> = (0..5)
+            .map(|i| app(&ports(10)).replacen("\"a\"", &format!("\"a{i}\""), 1))
+            .collect();
+        let target = with(&apps.join(","));
+        let rejected = |uuid: &str| matches!(target.apps[uuid].release, AppRelease::Rejected(_));
+        assert!(!rejected("a0") && rejected("a4"));
         let one = r#""services":{"s":{"id":1,"image":"i","composition":{"ports":["1-65535"]}}}"#;
         assert!(reasons(&app(one)).contains("more than 16384 ports"));
     }
