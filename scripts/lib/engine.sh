@@ -19,6 +19,10 @@ engine_up() {
   need curl:curl jq:jq
   for url in ${DOCKER_HOST:-} unix:///var/run/docker.sock; do
     if engine_at "$url" GET /_ping -m 5 >/dev/null 2>&1; then
+      if engine_has_apps "$url"; then
+        say "engine" "at $url runs apps of an agent, which an agent under test would remove: left alone"
+        continue
+      fi
       export HELIOS_TEST_ENGINE=$url
       echo "$url" >"$RUN/engine.url"
       say "engine" "$(engine_name), answers at $url and is used"
@@ -33,6 +37,14 @@ engine_up() {
   echo "$HELIOS_TEST_ENGINE" >"$RUN/engine.url"
   engine_start
   say "engine" "$(engine_name), private, ready after $(since "$begun") s"
+}
+# engine_has_apps URL: whether an agent of this family made something there.
+engine_has_apps() {
+  local what
+  for what in '/containers/json?all=1' /networks /volumes; do
+    engine_at "$1" GET "$what" -m 10 2>/dev/null | grep -qE 'io\.(balena|resin)\.(supervised|private\.config)' && return
+  done
+  return 1
 }
 engine_name() {
   engine GET /version | jq -r '"\(.Components[0].Name // "engine") \(.Version), API \(.ApiVersion)"'
