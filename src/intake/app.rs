@@ -9,7 +9,7 @@ use super::host::is_supervisor;
 use super::node::{Node, Path};
 use super::release::{self, Release};
 use super::service::{id, optional, required};
-use super::{AppRefusal, Intake, Refusal, lines, scan};
+use super::{AppRefusal, Intake, Reading, Refusal, lines, scan};
 use crate::model::ReleaseUuid;
 use crate::model::target::{AppRelease, AppTarget, Rejection};
 
@@ -26,7 +26,7 @@ pub(super) struct App {
 }
 
 /// Reads one app with its release.
-pub(super) fn read(node: Node<'_, '_>, facts: &Facts, warnings: &mut Vec<String>) -> App {
+pub(super) fn read(node: Node<'_, '_>, reading: &mut Reading<'_>) -> App {
     let mut app = App {
         id: 0,
         name: None,
@@ -66,7 +66,7 @@ pub(super) fn read(node: Node<'_, '_>, facts: &Facts, warnings: &mut Vec<String>
                     continue;
                 }
                 app.release = Some(ReleaseUuid::new(uuid));
-                app.content = release::read(node, facts, faults, warnings);
+                app.content = release::read(node, reading, faults);
             }
         }
     }
@@ -75,19 +75,13 @@ pub(super) fn read(node: Node<'_, '_>, facts: &Facts, warnings: &mut Vec<String>
 
 impl App {
     /// What the model keeps of a user app.
-    pub(super) fn into_target(mut self, node: Node<'_, '_>) -> AppTarget {
+    pub(super) fn into_target(self) -> AppTarget {
         let release = match self.release {
             _ if !self.faults.is_empty() => {
                 AppRelease::Rejected(rejection(self.release, &self.faults))
             }
             None => AppRelease::None,
-            Some(uuid) => match self.content.into_target(node) {
-                Ok(target) => AppRelease::Wanted(uuid, Arc::new(target)),
-                Err(fault) => {
-                    self.faults.push(fault);
-                    AppRelease::Rejected(rejection(Some(uuid), &self.faults))
-                }
-            },
+            Some(uuid) => AppRelease::Wanted(uuid, Arc::new(self.content.into_target())),
         };
         AppTarget {
             id: self.id,
@@ -147,19 +141,14 @@ pub fn app_target_for(
         let fault = node.refuse("this is the supervisor's own app");
         return Err(AppRefusal::Shape(vec![fault]));
     }
-    let mut warnings = Vec::new();
-    let app = read(node, facts, &mut warnings);
+    let mut reading = Reading::new(facts);
+    let app = read(node, &mut reading);
     if !app.faults.is_empty() {
         return Err(AppRefusal::Shape(app.faults));
     }
-    let value = app.into_target(node);
-    if let AppRelease::Rejected(rejection) = &value.release {
-        let reason = rejection.reasons.as_ref();
-        return Err(AppRefusal::Shape(vec![Path::Root.refuse(reason)]));
-    }
     Ok(Intake {
-        value,
-        warnings,
+        value: app.into_target(),
+        warnings: reading.warnings,
         passed_over: Vec::new(),
     })
 }

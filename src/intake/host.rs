@@ -5,13 +5,9 @@ use std::collections::BTreeMap;
 use super::Refusal;
 use super::app::App;
 use super::node::{Node, Path, shown};
+use super::service::{BOARD_REV, UPDATER};
 use crate::model::target::{HostTarget, SupervisorApp};
 use crate::model::{AppUuid, ImageUri, ReleaseUuid, ServiceName};
-
-/// Label: the image that installs the OS.
-const UPDATER: &str = "io.balena.private.updater";
-/// Label: the board revision that the installed OS reports.
-const BOARD_REV: &str = "io.balena.private.hostapp.board-rev";
 
 /// The apps that the supervisor itself is released as, by architecture (target-state 4.6).
 const SUPERVISOR_APPS: &[&str] = &[
@@ -38,23 +34,22 @@ pub(super) fn target(uuid: &str, app: App, path: &Path<'_>) -> Result<HostTarget
         return Err(fault("the hostapp has no release".to_owned()));
     };
     let mut services = app.content.services.into_values();
-    let Some(service) = services.find(|draft| draft.is_hostapp) else {
+    let found = services.find_map(|draft| Some((draft.target.image, draft.hostapp?)));
+    let Some((image, labels)) = found else {
         return Err(fault(
             "no service of the hostapp has composition label io.balena.image.class = hostapp"
                 .to_owned(),
         ));
     };
-    let label = |name: &str| {
-        let value = service.config.labels.get(name);
-        value.ok_or_else(|| fault(format!("the hostapp has no label {name}")))
-    };
-    let updater = ImageUri::parse(label(UPDATER)?)
+    let missing = |name: &str| fault(format!("the hostapp has no label {name}"));
+    let updater = labels.updater.ok_or_else(|| missing(UPDATER))?;
+    let updater = ImageUri::parse(&updater)
         .map_err(|reason| fault(format!("label {UPDATER} of the hostapp: {reason}")))?;
-    let board_rev = label(BOARD_REV)?.as_str().into();
+    let board_rev = labels.board_rev.ok_or_else(|| missing(BOARD_REV))?.into();
     Ok(HostTarget {
         app: AppUuid::new(uuid),
         release,
-        image: service.image,
+        image,
         updater,
         board_rev,
     })

@@ -12,6 +12,8 @@
 
 use std::fmt;
 
+use crate::limits::TARGET_BYTES_MAX;
+
 mod app;
 mod compose;
 mod contract;
@@ -92,6 +94,35 @@ impl fmt::Display for AppRefusal {
             } => write!(f, "{message} at line {line} column {column}"),
             AppRefusal::Shape(refusals) => f.write_str(&lines(refusals)),
         }
+    }
+}
+
+/// What accompanies the reading of one document.
+struct Reading<'f> {
+    facts: &'f Facts,
+    warnings: Vec<String>,
+    /// Bytes of configurations that may still be made. Short forms can stand for a lot.
+    bytes_left: usize,
+}
+
+impl Reading<'_> {
+    fn new(facts: &Facts) -> Reading<'_> {
+        Reading {
+            facts,
+            warnings: Vec::new(),
+            bytes_left: TARGET_BYTES_MAX,
+        }
+    }
+
+    /// Accounts for a configuration that is kept.
+    fn keep(&mut self, bytes: usize, node: node::Node<'_, '_>) -> Result<(), Refusal> {
+        let left = self.bytes_left.checked_sub(bytes);
+        self.bytes_left = left.ok_or_else(|| {
+            node.refuse(format!(
+                "the configurations of all services have more than {TARGET_BYTES_MAX} bytes"
+            ))
+        })?;
+        Ok(())
     }
 }
 

@@ -3,20 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::compose::PLAIN;
-use super::contract::Facts;
 use super::node::{Node, shown};
-use super::service::{self, Draft};
-use super::{Refusal, network};
-use crate::model::config::Endpoint;
+use super::service::{self, DEFAULT_NETWORK, Draft};
+use super::{Reading, Refusal, network};
 use crate::model::target::ReleaseTarget;
 use crate::model::{NetworkConfig, NetworkName, ServiceName, VolumeConfig, VolumeName};
 
 /// Services of one release. A device runs some dozens at most.
 const SERVICES_MAX: usize = 1000;
-/// Bytes of all configurations of one release; short forms can stand for a lot.
-const CONFIGS_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The network of services that name none.
-const DEFAULT_NETWORK: &str = "default";
+/// Faults that are named, rather than all of a release that has nothing right.
+const FAULTS_MAX: usize = 20;
 
 /// A release as read.
 #[derive(Default)]
@@ -28,33 +24,21 @@ pub(super) struct Release {
 
 impl Release {
     /// What the model keeps of it.
-    pub(super) fn into_target(self, node: Node<'_, '_>) -> Result<ReleaseTarget, Refusal> {
-        let mut services = BTreeMap::new();
-        let mut bytes = 0;
-        for (name, draft) in self.services {
-            let target = draft.into_target();
-            bytes += target.config.len();
-            if bytes > CONFIGS_BYTES_MAX {
-                return Err(node.refuse(format!(
-                    "the configurations of its services have more than {CONFIGS_BYTES_MAX} bytes"
-                )));
-            }
-            services.insert(name, target);
-        }
-        Ok(ReleaseTarget {
-            services,
+    pub(super) fn into_target(self) -> ReleaseTarget {
+        let services = self.services.into_iter();
+        ReleaseTarget {
+            services: services.map(|(name, draft)| (name, draft.target)).collect(),
             networks: self.networks,
             volumes: self.volumes,
-        })
+        }
     }
 }
 
 /// Reads a release with all its rules. Failures are in `faults`.
 pub(super) fn read(
     node: Node<'_, '_>,
-    facts: &Facts,
+    reading: &mut Reading<'_>,
     faults: &mut Vec<Refusal>,
-    warnings: &mut Vec<String>,
 ) -> Release {
     let mut release = Release::default();
     let members = match node.members() {
@@ -64,8 +48,6 @@ pub(super) fn read(
             return release;
         }
     };
-    // Rather than fault by fault through a release that has nothing right.
-    const FAULTS_MAX: usize = 20;
     for (part, raw) in &members {
         let path = node.path.key(part);
         let all = Node::new(raw, &path);
@@ -87,7 +69,7 @@ pub(super) fn read(
         };
         match &**part {
             "services" => each(&mut |name, node, faults| {
-                let draft = service::read(node, facts, faults, warnings);
+                let draft = service::read(node, reading, faults);
                 let name = ServiceName::new(name);
                 release.services.extend(draft.map(|draft| (name, draft)));
             }),
@@ -140,40 +122,40 @@ impl Release {
     fn cross_check(&mut self, node: Node<'_, '_>, faults: &mut Vec<Refusal>) {
         let services = node.path.key("services");
         let names: Vec<ServiceName> = self.services.keys().cloned().collect();
-        for name in &names {
+        for (name, draft) in &mut self.services {
             let path = services.key(name);
             let path = path.key("composition");
-            let Some(draft) = self.services.get_mut(name) else {
-                continue;
-            };
-            let config = &draft.config;
             let unknown = |field: &str, kind: &str, other: &str| {
                 path.key(field).refuse(format!(
                     "service '{name}' refers to undefined {kind} {}",
                     shown(other)
                 ))
             };
-            for network in config.used_networks() {
+            for network in &draft.networks {
                 if !self.networks.contains_key(network) {
                     faults.push(unknown("networks", "network", network));
                 }
             }
-            for volume in config.used_volumes() {
+            for volume in &draft.volumes {
                 if !self.volumes.contains_key(volume) {
                     faults.push(unknown("volumes", "volume", volume));
                 }
             }
-            for other in config.shared_services() {
-                let other = ServiceName::new(other);
-                draft.depends_on.entry(other).or_insert(PLAIN);
+            let depends_on = &mut draft.target.depends_on;
+            for other in &draft.shares {
+                depends_on.entry(other.clone()).or_insert(PLAIN);
             }
-            for other in draft.depends_on.keys() {
-                if !names.contains(other) {
+            for other in depends_on.keys() {
+                // In name order, as the map that they come from.
+                if names.binary_search(other).is_err() {
                     faults.push(path.key("depends_on").refuse(format!(
                         "service '{name}' depends on undefined service {}",
                         shown(other)
                     )));
                 }
+            }
+            if faults.len() >= FAULTS_MAX {
+                return;
             }
         }
         if faults.is_empty()
@@ -187,8 +169,10 @@ impl Release {
             );
         }
         if faults.is_empty() {
-            self.drop_optional();
-            self.join_default_network();
+            self.drop_optional(node, faults);
+            if self.services.values().any(|draft| draft.joins_default) {
+                self.networks.entry(DEFAULT_NETWORK.into()).or_default();
+            }
         }
     }
 
@@ -198,8 +182,8 @@ impl Release {
         let mut waiting: BTreeMap<&ServiceName, usize> = BTreeMap::new();
         let mut dependents: BTreeMap<&ServiceName, Vec<&ServiceName>> = BTreeMap::new();
         for (name, draft) in &self.services {
-            waiting.insert(name, draft.depends_on.len());
-            for other in draft.depends_on.keys() {
+            waiting.insert(name, draft.target.depends_on.len());
+            for other in draft.target.depends_on.keys() {
                 dependents.entry(other).or_default().push(name);
             }
         }
@@ -225,7 +209,7 @@ impl Release {
     }
 
     /// Takes out optional services whose contract is unmet; nothing waits for them.
-    fn drop_optional(&mut self) {
+    fn drop_optional(&mut self, node: Node<'_, '_>, faults: &mut Vec<Refusal>) {
         let dropped: Vec<ServiceName> = self
             .services
             .iter()
@@ -234,20 +218,14 @@ impl Release {
             .collect();
         for name in dropped {
             self.services.remove(&name);
-            for draft in self.services.values_mut() {
-                draft.depends_on.remove(&name);
-            }
-        }
-    }
-
-    /// Services that name no network get the default one, which is declared if need be.
-    fn join_default_network(&mut self) {
-        for draft in self.services.values_mut() {
-            let config = &mut draft.config;
-            if config.network_mode.is_none() && config.networks.is_empty() {
-                let name = NetworkName::new(DEFAULT_NETWORK);
-                self.networks.entry(name.clone()).or_default();
-                config.networks.0.push((name, Endpoint::default()));
+            for (other, draft) in &mut self.services {
+                draft.target.depends_on.remove(&name);
+                if draft.shares.contains(&name) {
+                    faults.push(node.refuse(format!(
+                        "service '{other}' uses a namespace of service '{name}', which is left \
+                         out because its contract is not met"
+                    )));
+                }
             }
         }
     }

@@ -1,14 +1,13 @@
 //! One service of a release: composition and service level together (target-state 1.2, 2.5).
 
-use std::collections::BTreeMap;
-
-use super::Refusal;
 use super::compose::{self, environment::variables};
-use super::contract::{self, Facts};
+use super::contract;
 use super::node::{Members, Node, shown};
+use super::{Reading, Refusal};
 use crate::model::config::environment::is_on;
-use crate::model::target::{Dependency, ServiceTarget};
-use crate::model::{ImageUri, ServiceConfig, ServiceName};
+use crate::model::config::{Attachments, Endpoint};
+use crate::model::target::ServiceTarget;
+use crate::model::{ImageUri, NetworkName, ServiceConfig, ServiceName, VolumeName};
 
 /// Label of the composition that says what kind of image it is (target-state 4.4).
 const IMAGE_CLASS: &str = "io.balena.image.class";
@@ -17,28 +16,59 @@ const OPTIONAL: &str = "io.balena.features.optional";
 /// Its old spelling.
 const OPTIONAL_OLD: &str = "io.resin.features.optional";
 
-/// A service as read, before the release's cross-checks.
+/// Label: the image that installs the OS.
+pub(super) const UPDATER: &str = "io.balena.private.updater";
+/// Label: the board revision that the installed OS reports.
+pub(super) const BOARD_REV: &str = "io.balena.private.hostapp.board-rev";
+/// The network of services that name none (target-state 3.3).
+pub(super) const DEFAULT_NETWORK: &str = "default";
+
+/// A service as read, before the release's cross-checks, and what these need of its
+/// configuration, which is text by then: a target has many, and one is taken apart at a time.
 pub(super) struct Draft {
-    pub id: u32,
-    pub image: ImageUri,
-    pub config: ServiceConfig,
-    pub depends_on: BTreeMap<ServiceName, Dependency>,
-    pub running: bool,
-    /// Whether the composition says that this is the OS image (target-state 1.5).
-    pub is_hostapp: bool,
+    pub target: ServiceTarget,
+    pub networks: Vec<NetworkName>,
+    pub volumes: Vec<VolumeName>,
+    /// Services that lend it a namespace.
+    pub shares: Vec<ServiceName>,
+    /// It names no network, and was given the default one.
+    pub joins_default: bool,
+    /// What the labels say of the OS, if the composition says that it is one (target-state 1.5).
+    pub hostapp: Option<HostApp>,
     /// Whether the service is to be left out of the target (target-state 4.5).
     pub dropped: bool,
 }
 
+/// Labels of a host app's service.
+pub(super) struct HostApp {
+    pub updater: Option<String>,
+    pub board_rev: Option<String>,
+}
+
 impl Draft {
-    /// What the model keeps of it.
-    pub(super) fn into_target(self) -> ServiceTarget {
-        ServiceTarget {
-            id: self.id,
-            image: self.image,
-            config: self.config.to_json().into(),
-            depends_on: self.depends_on,
-            running: self.running,
+    fn new(mut config: ServiceConfig, is_hostapp: bool, target: ServiceTarget) -> Draft {
+        let label = |name: &str| config.labels.get(name).cloned();
+        let hostapp = is_hostapp.then(|| HostApp {
+            updater: label(UPDATER),
+            board_rev: label(BOARD_REV),
+        });
+        let networks = config.used_networks().cloned().collect();
+        let joins_default = config.network_mode.is_none() && config.networks.is_empty();
+        if joins_default {
+            let default = (NetworkName::new(DEFAULT_NETWORK), Endpoint::default());
+            config.networks = Attachments(vec![default]);
+        }
+        Draft {
+            networks,
+            volumes: config.used_volumes().cloned().collect(),
+            shares: config.shared_services().map(ServiceName::new).collect(),
+            joins_default,
+            hostapp,
+            dropped: false,
+            target: ServiceTarget {
+                config: config.to_json().into(),
+                ..target
+            },
         }
     }
 }
@@ -46,9 +76,8 @@ impl Draft {
 /// Reads one service. `None` if something is wrong with it, which is then in `faults`.
 pub(super) fn read(
     node: Node<'_, '_>,
-    facts: &Facts,
+    reading: &mut Reading<'_>,
     faults: &mut Vec<Refusal>,
-    warnings: &mut Vec<String>,
 ) -> Option<Draft> {
     let before = faults.len();
     let members = match node.members() {
@@ -78,7 +107,7 @@ pub(super) fn read(
         .find_map(|name| labels.get(*name))
         .is_some_and(|value| is_on(value));
     let unmet = optional(node, &members, "contract", faults, |node| {
-        contract::unmet(node, facts, warnings)
+        contract::unmet(node, reading.facts, &mut reading.warnings)
     });
     let unmet = unmet.flatten();
     if let Some(fault) = &unmet
@@ -86,7 +115,9 @@ pub(super) fn read(
     {
         faults.push(fault.clone());
     }
-    warnings.extend(without_effect(&path.to_string(), &composition.ignored));
+    reading
+        .warnings
+        .extend(without_effect(&path.to_string(), &composition.ignored));
     if faults.len() > before {
         return None;
     }
@@ -99,15 +130,20 @@ pub(super) fn read(
     let mut config = composition.config;
     config.labels.extend(labels);
     config.environment.extend(environment.unwrap_or_default());
-    Some(Draft {
+    let target = ServiceTarget {
         id: id?,
         image: image?,
-        config,
+        config: "".into(),
         depends_on: composition.depends_on,
         running: running.flatten().unwrap_or(true),
-        is_hostapp,
-        dropped: unmet.is_some(),
-    })
+    };
+    let mut draft = Draft::new(config, is_hostapp, target);
+    draft.dropped = unmet.is_some();
+    if let Err(fault) = reading.keep(draft.target.config.len(), node) {
+        faults.push(fault);
+        return None;
+    }
+    Some(draft)
 }
 
 /// One line for all fields of a composition that this agent does not know.
