@@ -199,6 +199,10 @@ fn attribute(
     }
     let apps = target.map(|target| &target.apps)?;
     let legacy = |uuid: &AppUuid, id: u32| {
+        // An app whose entry could not be read has the number 0: nobody's.
+        if id == 0 {
+            return None;
+        }
         let rest = oci_name
             .strip_prefix(&format!("{id}_"))
             .filter(|rest| !rest.is_empty())?;
