@@ -21,6 +21,7 @@
 
 pub mod args;
 pub mod base;
+pub mod check;
 pub mod config;
 pub mod engine;
 pub mod flows;

@@ -34,8 +34,10 @@ pub const STOP_GRACE_DEFAULT: Duration = Duration::from_secs(10);
 pub const PULL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Wait before the engine's socket is tried again.
 pub const ENGINE_RETRY: Duration = Duration::from_secs(2);
-/// Events that come in a burst are answered by one comparison, so long after the first.
-pub const EVENT_SETTLE: Duration = Duration::from_millis(200);
+/// Events of an action of ours may come so long after its answer.
+pub const OWN_EVENT_DELAY: Duration = Duration::from_secs(1);
+/// Actions of ours that are remembered for that; the oldest is forgotten.
+pub const OWN_EVENTS_MAX: usize = 64;
 /// The current state is compared with the target at least so often (drift that made no event).
 pub const COMPARE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
@@ -47,6 +49,8 @@ pub const FIRST_READ_WAIT: Duration = Duration::from_secs(5);
 pub const FIRST_READ_RETRY_AFTER_SECS: u32 = 5;
 /// From SIGTERM to exit, everything included (D-32).
 pub const SHUTDOWN: Duration = Duration::from_secs(8);
+/// The part of it in which open answers of the local API are finished.
+pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(3);
 /// The part of it that the last report may take (R-REP-12).
 pub const SHUTDOWN_REPORT: Duration = Duration::from_secs(2);
 
@@ -58,6 +62,8 @@ pub const REPORT_BYTES_MAX: usize = 400 * 1024;
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// The known target is handed on again after so long without one (remote-api 2.3).
 pub const REEMIT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// Between polls when neither option nor target says otherwise (R-POLL-1).
+pub const POLL_INTERVAL_DEFAULT: Duration = Duration::from_secs(900);
 /// Poll intervals of the target's configuration are clamped to this range (R-POLL-1).
 pub const POLL_INTERVAL_RANGE: (Duration, Duration) =
     (Duration::from_secs(60), Duration::from_secs(24 * 3600));

@@ -1,2 +1,80 @@
-//! The agent; see the library.
-fn main() {}
+//! The agent: arguments in, exit code out. Everything else is in the library.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use helios::args::{self, Args, Command, Usage};
+use helios::config::{self, Dirs};
+use helios::run::{self, Failed};
+
+fn main() -> ExitCode {
+    match command() {
+        Ok(code) => code,
+        Err(Stop::Usage(Usage(why))) => exit(&why, 2),
+        Err(Stop::Failed(Failed(why))) => exit(&why, 1),
+    }
+}
+
+enum Stop {
+    Usage(Usage),
+    Failed(Failed),
+}
+
+impl From<Usage> for Stop {
+    fn from(usage: Usage) -> Stop {
+        Stop::Usage(usage)
+    }
+}
+
+impl From<Failed> for Stop {
+    fn from(failed: Failed) -> Stop {
+        Stop::Failed(failed)
+    }
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn command() -> Result<ExitCode, Stop> {
+    let typed: Vec<_> = std::env::args_os().collect();
+    let program = typed
+        .first()
+        .map(std::path::Path::new)
+        .and_then(|path| path.file_name());
+    if program.is_some_and(|name| name == "helios-legacy-takeover") {
+        let why = "helios-legacy-takeover: taking over from a legacy supervisor is not part of \
+                   this version yet";
+        return Err(Usage(why.to_owned()).into());
+    }
+    match args::parse(typed.into_iter().skip(1), |name| std::env::var_os(name))? {
+        Command::Help => print(&args::help()),
+        Command::Version => print(&format!("helios {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::LocalKey => print(&format!(
+            "{}\n",
+            run::local_key(&Dirs::from_env(&env).config)?
+        )),
+        Command::Check(words) => Ok(helios::check::main(&words)),
+        Command::Run(args) => agent(&args),
+    }
+}
+
+fn agent(args: &Args) -> Result<ExitCode, Stop> {
+    helios::log::start(env("RUST_LOG").as_deref());
+    let stored = run::stored_identity(&Dirs::from_env(&env).config)?;
+    let read = |path: &std::path::Path| std::fs::read_to_string(path);
+    let config = config::config(args, &env, stored.as_ref(), &read)?;
+    run::run(config, stored.as_ref())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A reader that went away is no reason to panic.
+fn print(text: &str) -> Result<ExitCode, Stop> {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exit(why: &str, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "helios: {why}");
+    ExitCode::from(code)
+}

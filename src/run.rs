@@ -1,1 +1,433 @@
-//! To come.
+//! Wires the rooms together and runs the flows until it is told to stop.
+
+use std::io::{self, Read as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_executor::LocalExecutor;
+use futures_lite::{AsyncReadExt as _, future};
+
+use crate::base::latest::Latest;
+use crate::base::random;
+use crate::config::{ApiAddress, Config, EngineAddress, RemoteConfig, Stored, Uuid};
+use crate::engine::Docker;
+use crate::flows::api::Api;
+use crate::flows::poll::poller::Timing;
+use crate::flows::poll::{Poll, Trigger};
+use crate::flows::seek::{Mailbox, events, local};
+use crate::flows::{poll, report, seek};
+use crate::host::{clock::SystemClock, facts};
+use crate::http::client::{Endpoint, Timeouts};
+use crate::http::server::{Listener, Server};
+use crate::http::tls::TlsRoots;
+use crate::http::url::Url;
+use crate::limits;
+use crate::plan::board::Board;
+use crate::plan::work::{Cancel, Tools};
+use crate::remote::{Backend, registry::Registries};
+use crate::store::Files;
+use crate::world::clock::Clock as _;
+use crate::world::engine::HostFacts;
+use crate::world::remote::Remote;
+
+/// The stored identity of the device (remote-api 1.5).
+const IDENTITY: &str = "provisioning";
+/// The key of the local API (D-27).
+const LOCAL_KEY: &str = "local-api-key";
+
+/// A start-up that failed: exit code 1 and one sentence.
+#[derive(Debug)]
+pub struct Failed(pub String);
+
+fn failed<E: std::fmt::Display>(doing: impl std::fmt::Display) -> impl FnOnce(E) -> Failed {
+    move |error| Failed(format!("cannot {doing}: {error}"))
+}
+
+/// What a former run stored about this device's identity.
+///
+/// # Errors
+/// When it is there and cannot be read: never a silent new identity (D-30).
+pub fn stored_identity(config_dir: &Path) -> Result<Option<Stored>, Failed> {
+    let file = config_dir.join("contents/0").join(IDENTITY);
+    let bytes = match std::fs::read(&file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failed(format!("cannot read {}: {error}", file.display()))),
+    };
+    let stored = serde_json::from_slice(&bytes).map_err(|error| {
+        let file = file.display();
+        Failed(format!(
+            "the stored identity {file} cannot be read ({error}); repair or remove it"
+        ))
+    })?;
+    Ok(Some(stored))
+}
+
+/// The key of the local API; made and stored 0600 when there is none.
+///
+/// # Errors
+/// When it can neither be read nor written.
+pub fn local_key(config_dir: &Path) -> Result<String, Failed> {
+    let files = Files::shared(config_dir).map_err(failed("open the configuration directory"))?;
+    let stored = || {
+        let bytes = files
+            .read(LOCAL_KEY)
+            .map_err(failed("read the local API key"))?;
+        let key = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        Ok(key.filter(|key| !key.is_empty()))
+    };
+    if let Some(key) = stored()? {
+        return Ok(key);
+    }
+    // The agent and `helios local-key` may both find none: what is stored counts.
+    let key = random::hex(16).map_err(failed("draw a key"))?;
+    files
+        .write_new(LOCAL_KEY, key.as_bytes())
+        .map_err(failed("store the local API key"))?;
+    stored()?.ok_or_else(|| Failed("cannot use the stored local API key: it is no text".to_owned()))
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`Failed`] when it cannot even start.
+pub fn run(config: Config, stored: Option<&Stored>) -> Result<(), Failed> {
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
+    std::fs::create_dir_all(&config.dirs.runtime).map_err(failed("make the runtime directory"))?;
+    let signals = signals().map_err(failed("listen for signals"))?;
+    let uuid = match &config.uuid {
+        Uuid::Known(uuid) => uuid.clone(),
+        Uuid::Random => random::hex(16).map_err(failed("draw a uuid"))?,
+    };
+    // Bound before the engine is asked (D-34).
+    let listeners = listeners(&config)?;
+    let agent = Agent::new(config, stored, uuid)?;
+    // The planner spawns its workflow on this; it has no driver, no timer and no
+    // thread of its own (D-04).
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(failed("start the planner's runtime"))?;
+    runtime.block_on(agent.run(listeners, signals));
+    log::info!("stopped");
+    Ok(())
+}
+
+/// One end of a socket pair that gets a byte for each SIGTERM and SIGINT.
+fn signals() -> io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+    }
+    Ok(read)
+}
+
+/// Listeners of the local API, and whether one of them is on loopback or has to be guarded.
+struct Listeners {
+    all: Vec<Listener>,
+    has_loopback: bool,
+    needs_key: bool,
+}
+
+fn listeners(config: &Config) -> Result<Listeners, Failed> {
+    let mut found = Listeners {
+        all: Vec::new(),
+        has_loopback: false,
+        needs_key: false,
+    };
+    for address in &config.api {
+        let listener = match address {
+            ApiAddress::Tcp(address) => {
+                found.has_loopback |= address.ip().is_loopback();
+                found.needs_key |= !address.ip().is_loopback();
+                Listener::bind_tcp(*address).map_err(failed(format!("listen on {address}")))?
+            }
+            ApiAddress::Unix(path) => Listener::bind_unix(path, 0o600)
+                .map_err(failed(format!("listen on {}", path.display())))?,
+        };
+        log::info!("local API on {}", listener.local_addr());
+        found.all.push(listener);
+    }
+    if found.has_loopback {
+        log::warn!("every program on this host may use the local API on loopback");
+    }
+    Ok(found)
+}
+
+struct Agent {
+    config: Config,
+    uuid: String,
+    tools: Tools,
+    remote: Option<Arc<dyn Remote>>,
+}
+
+impl Agent {
+    fn new(config: Config, stored: Option<&Stored>, uuid: String) -> Result<Agent, Failed> {
+        let store = Files::open(&config.dirs.state).map_err(failed("open the state directory"))?;
+        let clock = Arc::new(SystemClock::start());
+        let (remote, registries) = match &config.remote {
+            Some(remote) => {
+                let (backend, host) = backend(remote, &uuid, &config)?;
+                let hosts = &config.registry_auth_hosts;
+                (
+                    Some(backend),
+                    Some(Registries::new(&host, hosts, &uuid, &remote.key.0)),
+                )
+            }
+            None => (None, None),
+        };
+        let endpoint = match &config.engine {
+            EngineAddress::Unix(path) => Endpoint::Unix(path.clone()),
+            EngineAddress::Tcp(host, port) => Endpoint::Tcp {
+                host: host.clone(),
+                port: *port,
+            },
+        };
+        let auth = move |image: &_| {
+            registries
+                .as_ref()
+                .and_then(|registries| registries.auth(image))
+        };
+        let board = Board {
+            device: crate::model::current::Device {
+                uuid: uuid.as_str().into(),
+                host: config.os.clone(),
+                ..Default::default()
+            },
+            since: clock.now(),
+            ..Board::default()
+        };
+        let tools = Tools {
+            engine: Arc::new(Docker::new(endpoint, Box::new(auth), true)),
+            store: Arc::new(store),
+            clock,
+            board: Arc::new(Latest::new(board)),
+            facts: Arc::new(host_facts(&config, stored, &uuid)),
+            retry: config.retry.max(Duration::from_millis(1)),
+            pulls_max: config.pulls_max,
+        };
+        Ok(Agent {
+            config,
+            uuid,
+            tools,
+            remote,
+        })
+    }
+
+    async fn run(self, listeners: Listeners, signals: UnixStream) {
+        let mailbox = Arc::new(Mailbox::new(self.tools.clone()));
+        let has_cached = self.restore(&mailbox).await;
+        let trigger = self.remote.is_some().then(|| Arc::new(Trigger::default()));
+        let (stop, told) = (Arc::new(Cancel::default()), Arc::new(Cancel::default()));
+        let executor = LocalExecutor::new();
+        let own = facts::own_container();
+        let seek = executor.spawn(seek::run(
+            self.tools.clone(),
+            mailbox.clone(),
+            own,
+            stop.clone(),
+        ));
+        let _events = executor.spawn(events::run(self.tools.clone()));
+        let api = executor.spawn(self.serve(listeners, &mailbox, trigger.clone(), stop.clone()));
+        let mut polls = None;
+        let mut reports = None;
+        if let (Some(remote), Some(trigger)) = (&self.remote, trigger) {
+            let poll = self.poll(remote, trigger, &mailbox, has_cached);
+            let ceiling = poll.timing.interval;
+            polls = Some(executor.spawn(poll::run(poll)));
+            let last = told.clone();
+            let (remote, tools) = (remote.clone(), self.tools.clone());
+            reports = Some(executor.spawn(async move {
+                report::run(remote, tools, ceiling, async move { last.wait().await }).await;
+            }));
+        }
+        let all = async {
+            wait_for(signals).await;
+            log::info!(
+                "stopping: open calls and answers are finished, containers stay as they are"
+            );
+            drop(polls);
+            stop.set();
+            let late = self.tools.clock.now() + limits::SHUTDOWN;
+            let orderly = async {
+                future::zip(seek, api).await;
+                told.set();
+                if let Some(reports) = reports {
+                    reports.await;
+                }
+            };
+            future::or(orderly, self.tools.clock.sleep_until(late)).await;
+        };
+        executor.run(all).await;
+    }
+
+    /// Takes up where the last run stopped: the backend's last target and local edits
+    /// (FD-24, FD-25). `true` if there was anything.
+    async fn restore(&self, mailbox: &Mailbox) -> bool {
+        let cached = match &self.remote {
+            Some(remote) => remote.cached().await,
+            None => None,
+        };
+        let from_remote = cached.and_then(|document| match poll::read(&document, &self.uuid) {
+            Ok(target) => Some(target),
+            Err(why) => {
+                log::warn!("the cached target is not used: {why}");
+                None
+            }
+        });
+        let mut target = from_remote.clone().unwrap_or_default();
+        let (deleted, any) = local::load(&self.tools, &mut target).await;
+        let found = from_remote.is_some();
+        if found || any {
+            log::info!("taking up the last accepted target");
+            mailbox.stored(from_remote, target, deleted);
+        }
+        found
+    }
+
+    fn poll(
+        &self,
+        remote: &Arc<dyn Remote>,
+        trigger: Arc<Trigger>,
+        mailbox: &Arc<Mailbox>,
+        has_cached: bool,
+    ) -> Poll {
+        // With a remote there is a configuration of it.
+        let config = self.config.remote.as_ref();
+        let interval = config.and_then(|config| config.poll_interval);
+        let timing = Timing {
+            interval: interval.unwrap_or(limits::POLL_INTERVAL_DEFAULT),
+            is_fixed: interval.is_some(),
+            interval_min: config.map_or(limits::REPORT_INTERVAL_MIN, |config| {
+                config.poll_min_interval
+            }),
+            jitter_max: config.map_or(Duration::ZERO, |config| config.poll_jitter),
+        };
+        Poll {
+            remote: remote.clone(),
+            trigger,
+            mailbox: mailbox.clone(),
+            tools: self.tools.clone(),
+            uuid: self.uuid.clone(),
+            timing,
+            has_cached,
+        }
+    }
+
+    fn serve(
+        &self,
+        listeners: Listeners,
+        mailbox: &Arc<Mailbox>,
+        trigger: Option<Arc<Trigger>>,
+        stop: Arc<Cancel>,
+    ) -> impl Future<Output = ()> + use<> {
+        let key = listeners
+            .needs_key
+            .then(|| local_key(&self.config.dirs.config));
+        let key = key.and_then(|key| match key {
+            Ok(key) => Some(key),
+            Err(Failed(why)) => {
+                log::error!("{why}; the local API refuses all but loopback and sockets");
+                None
+            }
+        });
+        let api = Api {
+            tools: self.tools.clone(),
+            mailbox: mailbox.clone(),
+            trigger,
+            key,
+            has_loopback: listeners.has_loopback,
+        };
+        let none = listeners.all.is_empty();
+        let server = Server::new(listeners.all, Arc::new(api));
+        async move {
+            if none {
+                return stop.wait().await;
+            }
+            server
+                .run(async { stop.wait().await }, limits::SHUTDOWN_DRAIN)
+                .await;
+        }
+    }
+}
+
+/// The client of the backend and the host it talks to.
+fn backend(
+    remote: &RemoteConfig,
+    uuid: &str,
+    config: &Config,
+) -> Result<(Arc<dyn Remote>, String), Failed> {
+    let url = Url::parse(&remote.endpoint).map_err(failed("use the remote API endpoint"))?;
+    let host = url.host().to_owned();
+    let endpoint = if url.is_tls() {
+        let roots = Arc::new(roots(remote)?);
+        Endpoint::Tls {
+            host: host.clone(),
+            port: url.port(),
+            roots,
+        }
+    } else {
+        Endpoint::Tcp {
+            host: host.clone(),
+            port: url.port(),
+        }
+    };
+    // R-HTTP-3.
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(20),
+        head: Duration::from_secs(30),
+        idle: Duration::from_secs(15),
+        total: Some(remote.timeout),
+    };
+    let identity = (uuid, remote.key.0.as_str());
+    let backend = Backend::new(&url, endpoint, timeouts, identity, &config.dirs.cache);
+    Ok((Arc::new(backend), host))
+}
+
+/// Whom to trust (D-29).
+fn roots(remote: &RemoteConfig) -> Result<TlsRoots, Failed> {
+    let read = |path: &Path| {
+        let mut pem = Vec::new();
+        let file = std::fs::File::open(path).map_err(failed(format!("read {}", path.display())))?;
+        let limited = file
+            .take(limits::TARGET_BYTES_MAX as u64)
+            .read_to_end(&mut pem);
+        limited.map_err(failed(format!("read {}", path.display())))?;
+        Ok::<_, Failed>(pem)
+    };
+    let extra = remote.ca_file.as_deref().map(read).transpose()?;
+    let system = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
+    let system = system.map(|path| read(Path::new(&path))).transpose()?;
+    TlsRoots::load(extra.as_deref(), system.as_deref()).map_err(failed("use the CA certificates"))
+}
+
+fn host_facts(config: &Config, stored: Option<&Stored>, uuid: &str) -> HostFacts {
+    let os = config.os.as_ref();
+    HostFacts {
+        uuid: uuid.to_owned(),
+        device_name: None,
+        device_type: stored.and_then(|stored| stored.device_type.clone()),
+        arch: facts::arch().to_owned(),
+        os_version: os.map(|os| match &os.version {
+            Some(version) => format!("{} {version}", os.name),
+            None => os.name.to_string(),
+        }),
+        os_build: os.and_then(|os| os.build.as_deref()).map(str::to_owned),
+        runtime_dir: config.host_runtime_dir.to_string_lossy().into_owned(),
+        supervised: true,
+    }
+}
+
+/// Ends with the first signal.
+async fn wait_for(signals: UnixStream) {
+    let read = async {
+        let mut signals = async_io::Async::new(signals)?;
+        signals.read_exact(&mut [0]).await
+    };
+    if let Err(error) = read.await {
+        log::error!("signals cannot be heard: {error}");
+        future::pending::<()>().await;
+    }
+}

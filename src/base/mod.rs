@@ -1,8 +1,11 @@
 //! Things std lacks. Knows nothing of containers, clouds or HTTP.
 
 pub mod backoff;
+pub mod base64;
+pub mod date;
 pub mod hash;
 pub mod latest;
 pub mod mask;
 pub mod random;
+pub mod thread;
 pub mod uptime;

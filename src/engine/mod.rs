@@ -1,1 +1,262 @@
-//! To come.
+//! Docker and its kin over `http`; implements [`world::engine`](crate::world::engine).
+//!
+//! # Invariants
+//!
+//! * Wire types are private to the file that speaks them, and short-lived: what
+//!   stays is the model.
+//! * One object that cannot be read is skipped with a warning; it never costs the
+//!   others their reading (W-25). What is gone between a list and a look is gone.
+//! * The API version is negotiated when the engine answers first, and again after
+//!   it was away (D-22).
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::http::client::{Client, Endpoint, Request, Response, Timeouts};
+use crate::limits;
+use crate::model::ImageUri;
+use crate::world::engine::{ApiVersion, EngineError, EngineInfo, Kind};
+
+pub mod container;
+mod containers;
+mod elements;
+mod events;
+mod images;
+pub mod labels;
+mod networks;
+mod pull;
+mod volumes;
+
+/// The newest API version that this client was written against.
+const API_NEWEST: ApiVersion = ApiVersion(51);
+/// The oldest one it knows to work with.
+const API_OLDEST: ApiVersion = ApiVersion(40);
+
+/// Gives the value of `X-Registry-Auth` for an image, if its registry gets one (D-25).
+pub type RegistryAuth = Box<dyn Fn(&ImageUri) -> Option<String> + Send + Sync>;
+
+/// A client of one engine.
+pub struct Docker {
+    client: Client,
+    api: Mutex<Option<ApiVersion>>,
+    auth: RegistryAuth,
+    /// Whether objects get the label by which other agents of the family find theirs (D-08).
+    supervised: bool,
+}
+
+/// What a refusal looks like.
+#[derive(Deserialize)]
+struct Refused {
+    message: String,
+}
+
+impl Docker {
+    /// A client of the engine at `endpoint`. Connects when it is asked something.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, auth: RegistryAuth, supervised: bool) -> Docker {
+        let timeouts = Timeouts {
+            connect: Duration::from_secs(20),
+            head: limits::ENGINE_CALL_TIMEOUT,
+            idle: limits::ENGINE_CALL_TIMEOUT,
+            total: None,
+        };
+        Docker {
+            client: Client::new(endpoint, timeouts),
+            api: Mutex::new(None),
+            auth,
+            supervised,
+        }
+    }
+
+    fn timeouts(head: Duration, idle: Duration) -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(20),
+            head,
+            idle,
+            total: None,
+        }
+    }
+
+    fn known_api(&self) -> Option<ApiVersion> {
+        *self.api.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_api(&self, api: Option<ApiVersion>) {
+        *self.api.lock().unwrap_or_else(PoisonError::into_inner) = api;
+    }
+
+    /// The version to speak; asks the engine if it is not known.
+    async fn api(&self) -> Result<ApiVersion, EngineError> {
+        match self.known_api() {
+            Some(api) => Ok(api),
+            None => Ok(self.version().await?.api),
+        }
+    }
+
+    /// Who answers.
+    async fn version(&self) -> Result<EngineInfo, EngineError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Version {
+            version: String,
+            api_version: String,
+            #[serde(default)]
+            platform: Option<Platform>,
+            #[serde(default)]
+            components: Vec<Platform>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Platform {
+            name: String,
+        }
+        let doing = "ask the engine for its version";
+        let mut response = self.send("GET", "/version", None, &[], None, doing).await?;
+        let version: Version = self.json(&mut response, doing).await?;
+        let minor = version
+            .api_version
+            .strip_prefix("1.")
+            .and_then(|minor| minor.parse().ok());
+        let Some(theirs) = minor.map(ApiVersion) else {
+            let said = format!("it speaks version '{}'", version.api_version);
+            return Err(EngineError::new(Kind::Refused, doing, said));
+        };
+        if theirs < API_OLDEST {
+            log::warn!("the engine's API {theirs} is older than {API_OLDEST}; parts may not work");
+        }
+        let api = theirs.min(API_NEWEST);
+        self.set_api(Some(api));
+        let platform = version
+            .platform
+            .filter(|platform| !platform.name.is_empty());
+        let name = platform.or_else(|| version.components.into_iter().next());
+        let name = name.map_or_else(|| "unknown engine".to_owned(), |platform| platform.name);
+        Ok(EngineInfo {
+            name,
+            version: version.version,
+            api,
+        })
+    }
+
+    /// One call; the head of the answer is there and says yes.
+    async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&[u8]>,
+        doing: &str,
+    ) -> Result<Response, EngineError> {
+        self.call_with(method, path, body, (&[], None), doing).await
+    }
+
+    async fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&[u8]>,
+        (headers, timeouts): (&[(&str, &str)], Option<Timeouts>),
+        doing: &str,
+    ) -> Result<Response, EngineError> {
+        let api = self.api().await?;
+        self.send(
+            method,
+            &format!("/v{api}{path}"),
+            body,
+            headers,
+            timeouts,
+            doing,
+        )
+        .await
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        target: &str,
+        body: Option<&[u8]>,
+        headers: &[(&str, &str)],
+        timeouts: Option<Timeouts>,
+        doing: &str,
+    ) -> Result<Response, EngineError> {
+        let mut fields = headers.to_vec();
+        if body.is_some() {
+            fields.push(("content-type", "application/json"));
+        }
+        let request = Request {
+            method,
+            target,
+            headers: &fields,
+            body,
+            timeouts,
+        };
+        let mut response = match self.client.send(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                // Whoever answers next may be another engine.
+                self.set_api(None);
+                return Err(EngineError::new(
+                    Kind::Unreachable,
+                    doing,
+                    error.to_string(),
+                ));
+            }
+        };
+        let kind = match response.status() {
+            // 304: it is so already.
+            200..=299 | 304 => return Ok(response),
+            404 => Kind::Gone,
+            409 => Kind::Conflict,
+            500..=599 => Kind::Failed,
+            _ => Kind::Refused,
+        };
+        let status = response.status();
+        let body = response
+            .bytes(limits::ENGINE_BODY_BYTES_MAX)
+            .await
+            .unwrap_or_default();
+        let said = match serde_json::from_slice::<Refused>(&body) {
+            Ok(refused) => refused.message,
+            Err(_) => String::from_utf8_lossy(&body).trim().to_owned(),
+        };
+        Err(EngineError::new(kind, doing, format!("{status}: {said}")))
+    }
+
+    /// The whole body as one JSON value.
+    async fn json<T: DeserializeOwned>(
+        &self,
+        response: &mut Response,
+        doing: &str,
+    ) -> Result<T, EngineError> {
+        let body = response.bytes(limits::ENGINE_BODY_BYTES_MAX).await;
+        let body = body.map_err(|err| unreachable(doing, &err))?;
+        serde_json::from_slice(&body)
+            .map_err(|err| EngineError::new(Kind::Unreachable, doing, format!("odd answer: {err}")))
+    }
+
+    /// A call whose answer's body says nothing.
+    async fn order(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&[u8]>,
+        doing: &str,
+    ) -> Result<(), EngineError> {
+        self.call(method, path, body, doing).await?.discard().await;
+        Ok(())
+    }
+}
+
+fn unreachable(doing: &str, error: &crate::http::client::Error) -> EngineError {
+    EngineError::new(Kind::Unreachable, doing, error.to_string())
+}
+
+/// Success when the object is not there: that is what was wanted.
+fn gone_is_done(result: Result<(), EngineError>) -> Result<(), EngineError> {
+    match result {
+        Err(error) if error.kind == Kind::Gone => Ok(()),
+        other => other,
+    }
+}

@@ -1,1 +1,14 @@
-//! To come.
+//! The four flows: *poll* asks the backend for the target, *seek* makes the
+//! device that target, *report* tells the backend what is, *api* answers locally.
+//!
+//! # Invariants
+//!
+//! * Each flow is a machine that decides, pure, and a driver that does not.
+//! * They share the board (`plan::board`) and two mailboxes: [`seek::Mailbox`]
+//!   takes targets, [`poll::Trigger`] takes requests to poll now.
+//! * No flow ends by itself; all of them end when they are dropped.
+
+pub mod api;
+pub mod poll;
+pub mod report;
+pub mod seek;

@@ -1,1 +1,4 @@
-//! To come.
+//! This machine: its clocks and what it is.
+
+pub mod clock;
+pub mod facts;

@@ -244,7 +244,7 @@ mod tests {
         let text = b"hello, hello, hello".as_slice();
         let plain = member(0, b"", text);
         let noise: Vec<u8> = (0..200_000u32)
-            .map(|n| (n.wrapping_mul(n) >> 7) as u8)
+            .map(|n| (n.wrapping_mul(n) >> 7).to_le_bytes()[0])
             .collect();
         let mut damaged = plain.clone();
         damaged[10] |= 6;

@@ -54,7 +54,7 @@ pub struct App {
     pub id: u32,
     /// Its name, for people.
     pub name: Option<Arc<str>>,
-    /// The release whose parts all match the target; set at the end of an apply.
+    /// The release whose parts all matched the target at the end of an apply.
     pub installed: Option<ReleaseUuid>,
     /// The target release that was refused.
     pub rejected: Option<ReleaseUuid>,
@@ -93,6 +93,10 @@ pub struct Container {
     pub created: Arc<str>,
     /// Why the engine will or will not start it again (D-21).
     pub restart: Restart,
+    /// Engine names of the networks it is attached to.
+    pub networks: Vec<Arc<str>>,
+    /// Engine names of the named volumes it mounts.
+    pub volumes: Vec<Arc<str>>,
 }
 
 /// What a container was asked to be (D-11): the label of ours.

@@ -22,6 +22,8 @@ pub struct DeviceTarget {
     pub apps: BTreeMap<AppUuid, AppTarget>,
     /// The host OS release, if the document names a good one.
     pub host: Option<HostTarget>,
+    /// Host apps that cannot be used: the host keeps its release (D-16).
+    pub refused_hosts: BTreeMap<AppUuid, Rejection>,
     /// The supervisor's own app, reported and never planned (D-09).
     pub supervisor: Option<SupervisorApp>,
 }

@@ -1,1 +1,143 @@
-//! To come.
+//! The backend over `http`; implements [`world::remote`](crate::world::remote).
+//!
+//! # Invariants
+//!
+//! * The key is in a header and nowhere else: no log line, no error, no file name.
+//! * A changed target goes to its cache file before it is handed on, and is not
+//!   kept in memory.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use crate::http::client::{Client, Endpoint, ErrorKind, Request, Response, Timeouts};
+use crate::http::url::{Url, percent_encode_segment};
+use crate::world::Pending;
+use crate::world::remote::{Polled, Remote, RemoteError, RemoteKind};
+
+mod cache;
+pub mod registry;
+mod report;
+mod retry_after;
+mod target;
+
+/// One device's view of the backend.
+pub struct Backend {
+    client: Client,
+    /// The endpoint's own path, which every route is below (R-URL-2).
+    base: String,
+    uuid: String,
+    authorization: String,
+    cache: PathBuf,
+    /// What goes with the next conditional request.
+    known: Mutex<Known>,
+}
+
+/// What is remembered of the last good poll.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Known {
+    etag: Option<String>,
+    /// Hash of the document, to tell a change from a new ETag (R-POLL-8).
+    hash: Option<u64>,
+}
+
+impl Backend {
+    /// A client for the device `uuid` with its `key`. `cache_dir` keeps the last target.
+    #[must_use]
+    pub fn new(
+        url: &Url,
+        endpoint: Endpoint,
+        timeouts: Timeouts,
+        (uuid, key): (&str, &str),
+        cache_dir: &std::path::Path,
+    ) -> Backend {
+        let scheme = if url.is_tls() { "https" } else { "http" };
+        let poll_url = format!("{scheme}://{}{}", url.authority(), poll_path(url, uuid));
+        Backend {
+            client: Client::new(endpoint, timeouts),
+            base: url.path().to_owned(),
+            uuid: uuid.to_owned(),
+            authorization: format!("Bearer {key}"),
+            cache: cache::file(cache_dir, &poll_url),
+            known: Mutex::new(Known::default()),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Response, RemoteError> {
+        let mut fields = vec![("authorization", self.authorization.as_str())];
+        fields.extend_from_slice(headers);
+        let request = Request {
+            method,
+            target,
+            headers: &fields,
+            body,
+            timeouts: None,
+        };
+        self.client.send(request).await.map_err(|error| {
+            let kind = match error.kind {
+                ErrorKind::TooLarge => RemoteKind::Unreadable,
+                _ => RemoteKind::Later(None),
+            };
+            RemoteError {
+                kind,
+                said: error.to_string(),
+            }
+        })
+    }
+}
+
+fn poll_path(url: &Url, uuid: &str) -> String {
+    format!(
+        "{}/device/v3/{}/state",
+        url.path(),
+        percent_encode_segment(uuid)
+    )
+}
+
+/// What an answer that is no success means (remote-api 2.6, 3.3, R-POLL-3).
+fn refusal(response: &Response) -> RemoteError {
+    let status = response.status();
+    let said = |what: &str| format!("the backend answers {status}{what}");
+    let wish = || retry_after::parse(response.header("retry-after"), response.header("date"));
+    match status {
+        401 => RemoteError {
+            kind: RemoteKind::Unauthorized,
+            said: said(": the key is not good for this device"),
+        },
+        300..=399 => {
+            let to = response.header("location").unwrap_or("nowhere");
+            let what = format!(" and points to {to}: the endpoint should be that one");
+            RemoteError {
+                kind: RemoteKind::Refused(status),
+                said: said(&what),
+            }
+        }
+        408 | 425 | 429 | 500..=599 => RemoteError {
+            kind: RemoteKind::Later(wish()),
+            said: said(""),
+        },
+        _ => RemoteError {
+            kind: RemoteKind::Refused(status),
+            said: said(""),
+        },
+    }
+}
+
+impl Remote for Backend {
+    fn cached(&self) -> Pending<'_, Option<Vec<u8>>> {
+        Box::pin(self.read_cached())
+    }
+
+    fn poll(&self) -> Pending<'_, Result<Polled, RemoteError>> {
+        Box::pin(self.ask_for_target())
+    }
+
+    fn report<'a>(&'a self, body: &'a [u8]) -> Pending<'a, Result<(), RemoteError>> {
+        Box::pin(self.send_report(body))
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Pending;
-use crate::model::current::{Container, Network, Volume};
+use crate::model::current::{Container, Network};
 use crate::model::target::Dependency;
 use crate::model::{
     AppUuid, ImageUri, NetworkConfig, NetworkName, ReleaseUuid, ServiceConfig, ServiceName,
@@ -152,7 +152,20 @@ pub struct ListedImage {
     pub names: Vec<ImageUri>,
 }
 
-/// A container of ours, with the app its label names.
+/// A volume that an agent of this family made. Whose it is, is for rules to say (D-12).
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundVolume {
+    /// Its name on the engine.
+    pub oci_name: Arc<str>,
+    /// The app its label names.
+    pub app: Option<AppUuid>,
+    /// The name in the release its label names.
+    pub name: Option<VolumeName>,
+    /// What was asked for, when this agent made it.
+    pub config: Option<VolumeConfig>,
+}
+
+/// An object of ours, with the app its label names.
 pub type Owned<T> = (AppUuid, T);
 
 /// Something happened on the engine.
@@ -230,10 +243,8 @@ pub trait Engine: Send + Sync {
     /// Removes a network by its id.
     fn remove_network<'a>(&'a self, id: &'a str) -> Pending<'a, Result<(), EngineError>>;
 
-    /// Every volume that carries our label.
-    fn volumes(&self) -> Pending<'_, Result<Vec<Owned<(Arc<str>, Volume)>>, EngineError>>;
-    /// Whether there is a volume of exactly this engine name, labelled or not (D-12).
-    fn has_volume<'a>(&'a self, oci_name: &'a str) -> Pending<'a, Result<bool, EngineError>>;
+    /// Every volume that an agent of this family made, ours or another's.
+    fn volumes(&self) -> Pending<'_, Result<Vec<FoundVolume>, EngineError>>;
     /// Makes a volume.
     fn create_volume<'a>(
         &'a self,

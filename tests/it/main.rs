@@ -1,1 +1,11 @@
-//! Tests from outside.
+//! Tests from outside: the real program, its sockets and files, a real engine and
+//! a real registry. `scripts/test` starts those and names them in the environment;
+//! without them the tests fail.
+#![allow(clippy::unwrap_used)]
+
+mod api;
+mod apply;
+mod faults;
+mod poll;
+mod process;
+mod support;

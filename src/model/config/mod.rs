@@ -1,7 +1,296 @@
-//! What a service is asked to be.
+//! What a service is asked to be (state-engine 1.2).
+//!
+//! The JSON of [`ServiceConfig`] is three things at once: the identity of a
+//! container (D-11), the planner's state and, with typed environment values,
+//! the API's answer. Fields come in a fixed order and maps in key order, so
+//! equal configurations have equal text.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A service's configuration as requested.
+use super::{NetworkName, VolumeName};
+
+pub mod environment;
+pub mod healthcheck;
+pub mod mounts;
+pub mod networks;
+pub mod ports;
+pub mod process;
+pub mod resources;
+pub mod security;
+
+pub use healthcheck::Healthcheck;
+pub use mounts::{Mount, Propagation, TmpfsOptions};
+pub use networks::{Attachments, Endpoint};
+pub use ports::{PortMapping, Protocol};
+pub use process::RestartPolicy;
+pub use resources::{Device, Ulimit};
+pub use security::Cgroup;
+
+/// A container that is asked to have no grace limit (a negative one) is waited for so long.
+const GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// A service's configuration as requested: composition and service level merged.
+///
+/// What equals its default is left out of the JSON, except `cgroup` and
+/// `restart_policy` (state-engine 1.2).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ServiceConfig {}
+#[serde(default)]
+#[allow(missing_docs)] // Named and explained in target-state 2.1, one by one.
+pub struct ServiceConfig {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    pub cgroup: Cgroup,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_parent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpuset: Option<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cpu_rt_period: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cpu_rt_runtime: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cpu_shares: i64,
+    /// Beyond upstream.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cpu_quota: i64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cap_add: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cap_drop: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub group_add: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub security_opt: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_cgroup_rules: Vec<String>,
+    /// In the order of their targets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_opt: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_search: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domainname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Text byte for byte (D-10); `None` names a variable without a value.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<bool>,
+    /// Beyond upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipc: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Beyond upstream: of the main network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub mem_limit: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub mem_reservation: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub nano_cpus: i64,
+    /// Beyond upstream.
+    #[serde(skip_serializing_if = "is_false")]
+    pub oom_kill_disable: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    pub privileged: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    pub read_only: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    pub tty: bool,
+    pub restart_policy: RestartPolicy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shm_size: Option<i64>,
+    /// Whole seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_grace_period: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub userns_mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uts: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i64>,
+    /// Beyond upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids_limit: Option<i64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_hosts: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tmpfs: BTreeMap<String, TmpfsOptions>,
+    /// In the order in which they are connected; the first is the main one.
+    #[serde(skip_serializing_if = "Attachments::is_empty")]
+    pub networks: Attachments,
+    /// `none`, `host`, `bridge`, or `service:NAME` (beyond upstream).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_mode: Option<String>,
+    /// In the order of their targets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Mount>,
+    /// Ordered, without repetitions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortMapping>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+}
+
+/// For `skip_serializing_if`.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// For `skip_serializing_if`.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+pub(super) fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl ServiceConfig {
+    /// Reads back what [`ServiceConfig::to_json`] wrote; trusts it.
+    ///
+    /// # Errors
+    ///
+    /// When the text is something else.
+    pub fn from_json(text: &str) -> Result<ServiceConfig, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    /// The canonical compact JSON: the identity of D-11.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Writing to memory does not fail, and all keys are strings.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// As [`ServiceConfig::to_json`], for display: environment values that are the
+    /// canonical text of a JSON number or boolean are shown as one (D-10, local-api D6).
+    #[must_use]
+    pub fn to_api_json(&self) -> String {
+        environment::typed_for_display(&self.to_json(), &self.environment)
+    }
+
+    /// Networks of the release that this service joins, in order.
+    pub fn used_networks(&self) -> impl Iterator<Item = &NetworkName> {
+        self.networks.0.iter().map(|(name, _)| name)
+    }
+
+    /// Volumes of the release that this service mounts; one may come twice.
+    pub fn used_volumes(&self) -> impl Iterator<Item = &VolumeName> {
+        self.volumes.iter().filter_map(|mount| match mount {
+            Mount::Volume { source, .. } => Some(source),
+            Mount::Bind { .. } | Mount::Tmpfs { .. } => None,
+        })
+    }
+
+    /// Services whose containers lend this one a namespace (`network_mode`, `ipc` or `pid` of
+    /// `service:NAME`): it must be made anew when one of those is. One may come twice.
+    pub fn shared_services(&self) -> impl Iterator<Item = &str> {
+        [&self.network_mode, &self.ipc, &self.pid]
+            .into_iter()
+            .filter_map(|mode| mode.as_deref()?.strip_prefix("service:"))
+    }
+
+    /// How long the engine waits between the stop signal and the kill; `None`
+    /// when the configuration does not say. Never more than a day.
+    #[must_use]
+    pub fn stop_grace(&self) -> Option<Duration> {
+        let seconds = self.stop_grace_period?;
+        // A negative period means "for ever" to the engine.
+        Some(u64::try_from(seconds).map_or(GRACE_MAX, |s| Duration::from_secs(s).min(GRACE_MAX)))
+    }
+
+    /// When the engine starts the container again (D-21).
+    #[must_use]
+    pub fn restart(&self) -> RestartPolicy {
+        self.restart_policy
+    }
+
+    /// A label by its `io.balena` name, also where the document spells it `io.resin`
+    /// (target-state 4.1).
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&str> {
+        environment::label(&self.labels, name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_left_out() {
+        let json = ServiceConfig::default().to_json();
+        assert_eq!(
+            json,
+            r#"{"cgroup":"private","restart_policy":{"name":"no"}}"#
+        );
+        assert_eq!(
+            ServiceConfig::from_json("{}").unwrap(),
+            ServiceConfig::default()
+        );
+    }
+
+    #[test]
+    fn what_is_written_reads_back_equal() {
+        let text = concat!(
+            r#"{"annotations":{"a":"b"},"cgroup":"host","command":[],"cpu_quota":5,"#,
+            r#""devices":[{"source":"/dev/a","target":"/dev/b","permissions":"rw"}],"#,
+            r#""environment":{"A":"007","B":null},"init":false,"labels":{"x":""},"#,
+            r#""restart_policy":{"name":"on_failure","max_retries":3},"stop_grace_period":0,"#,
+            r#""ulimits":{"core":{"soft":1,"hard":-1}},"tmpfs":{"/t":{"mode":null,"uid":7,"gid":null}},"#,
+            r#""networks":{"z":{"aliases":["q"],"gw_priority":0},"a":{}},"#,
+            r#""volumes":[{"type":"volume","target":"/d","source":"v","read_only":true},"#,
+            r#"{"type":"bind","target":"/s","source":"/sys","propagation":"private","create_host_path":true},"#,
+            r#"{"type":"tmpfs","target":"/t","size":9,"mode":448}],"#,
+            r#""ports":[{"target":80,"protocol":"tcp"},{"target":80,"protocol":"udp","published":9,"host_ip":"::1"}],"#,
+            r#""healthcheck":{"test":["NONE"],"retries":2}}"#,
+        );
+        let config = ServiceConfig::from_json(text).unwrap();
+        assert_eq!(config.to_json(), text);
+        let names: Vec<&str> = config.used_networks().map(|name| &**name).collect();
+        assert_eq!(names, ["z", "a"]);
+        assert_eq!(config.used_volumes().count(), 1);
+    }
+
+    #[test]
+    fn a_grace_period_has_bounds() {
+        let of = |seconds| {
+            let config = ServiceConfig {
+                stop_grace_period: seconds,
+                ..ServiceConfig::default()
+            };
+            config.stop_grace()
+        };
+        assert_eq!(of(None), None);
+        assert_eq!(of(Some(7)), Some(Duration::from_secs(7)));
+        assert_eq!(of(Some(-1)), Some(GRACE_MAX));
+        assert_eq!(of(Some(i64::MAX)), Some(GRACE_MAX));
+    }
+}

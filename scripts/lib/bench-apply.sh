@@ -1,0 +1,51 @@
+# The suite `apply` of scripts/bench: size, memory at rest, memory and time of an apply beside a plain loop.
+
+bench_apply() {
+  local count rss private peak threads
+  image_make helios-bench/sleep:1 $'CMD ["sleep", "infinity"]\nSTOPSIGNAL SIGKILL'
+  IMAGE=$HELIOS_TEST_REGISTRY/helios-bench/sleep:1
+  row binary-mib "binary, static" "$(mib "$(($(stat -c %s "$BIN") / 1024))")" MiB
+
+  bench_agent
+  say "rest" "30 s"
+  sleep 30
+  read -r rss private peak threads < <(memory "$AGENT")
+  row idle-rss-mib "idle, resident" "$(mib "$rss")" MiB "$threads threads"
+  row idle-private-mib "idle, private" "$(mib "$private")" MiB
+  bench_agent_end
+  for count in ${BENCH_SERVICES:-10 60 240}; do bench_services "$count"; done
+}
+
+# bench_agent: a managed agent that has reported once.
+bench_agent() {
+  local device; device=$(random_id)
+  backend_up "$BACKEND_BIN"
+  jq -n --arg d "$device" '{($d): {name: "bench", config: {}, apps: {}}}' |
+    control PUT target -H 'Content-Type: application/json' -d @- >/dev/null
+  agent_up "$BIN" "$device"
+  wait_for 60 reported 0 || die "the agent did not report"
+  wait_for 60 is_done || die "the agent did not settle: $(status)"
+}
+bench_agent_end() { agent_down; backend_down; }
+
+# bench_services N: the loop, the agent, the loop again.
+bench_services() {
+  local n=$1 app release before after took loop rss private peak threads found
+  app=$(random_id) release=$(random_id)
+  on_exit "app_drop $app $release"
+  before=$(python3 tests/bench/loop.py "$HELIOS_TEST_ENGINE" "$IMAGE" "$n")
+  bench_agent
+  took=$(python3 tests/bench/apply.py "unix://$RUN/api.sock" "$app" "$release" "$IMAGE" "$n") ||
+    { tail -n 30 "$RUN/agent.log" >&2; die "the agent did not apply $n services"; }
+  read -r rss private peak threads < <(memory "$AGENT")
+  found=$(engine GET "/containers/json?filters=$(jq -rn --arg r "$release" '{name: [$r]} | tojson | @uri')" | jq length)
+  [ "$found" = "$n" ] || die "the agent said done, but $found of $n containers run"
+  bench_agent_end
+  app_drop "$app" "$release"
+  after=$(python3 tests/bench/loop.py "$HELIOS_TEST_ENGINE" "$IMAGE" "$n")
+  loop=$(awk -v a="$before" -v b="$after" 'BEGIN { printf "%.2f", (a + b) / 2 }')
+  row "peak-$n-mib" "$n services, highest resident" "$(mib "$peak")" MiB "$(mib "$rss") MiB after, $threads threads"
+  row "time-$n" "$n services, POST to done" "$(awk -v t="$took" 'BEGIN { printf "%.2f", t }')" s \
+    "plain loop $loop s ($(printf '%.1f, %.1f' "$before" "$after"))"
+  row "ratio-$n" "$n services, times the plain loop" "$(ratio "$took" "$loop")" ""
+}

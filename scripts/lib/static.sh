@@ -1,0 +1,66 @@
+# What a static build needs beside the compiler: std's sources, and zig as C compiler and linker for every target.
+# Sourced after common.sh. Writes into $CACHE and, std's sources only, into the toolchain.
+
+ZIG_PACKAGES="ziglang==0.17.1 cargo-zigbuild==0.24.0"
+
+# std_up TARGET: STD_FLAGS are the cargo flags with which std for TARGET can be had. Built from its sources
+# everywhere, so that the binary is the same on every machine; a ready-made std is the last resort.
+std_up() {
+  local sysroot; sysroot=$(rustc --print sysroot)
+  STD_FLAGS=(-Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size)
+  [ -f "$sysroot/lib/rustlib/src/rust/library/std/Cargo.toml" ] && return
+  say "std" "rustup component add rust-src"
+  timeout 300 rustup component add rust-src >/dev/null 2>&1 && return
+  std_from_debian "$sysroot" && return
+  STD_FLAGS=()
+  std_installed "$1" && return
+  timeout 300 rustup target add "$1" >/dev/null 2>&1 && return
+  die "no std for $1: neither rustup nor Debian has rust-src of $(rustc --version)"
+}
+std_installed() { ls "$(rustc --print target-libdir --target "$1")"/libstd-*.rlib >/dev/null 2>&1; }
+
+# std_from_debian SYSROOT: the package of exactly this compiler, by an apt state of its own, unpacked.
+std_from_debian() {
+  local release suite version mirror dir=$CACHE/rust-src
+  command -v apt-get >/dev/null || return 1
+  release=$(rustc -vV | sed -n 's/^release: //p')
+  mirror=$(apt_mirror) && [ -n "$mirror" ] || return 1
+  mkdir -p "$dir/lists/partial" "$dir/archives/partial"
+  for suite in trixie-backports sid; do
+    say "std" "rustup has none here; looking for rust-src $release in Debian's $suite"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$dir/sources.list"
+    apt_private update >>"$dir/apt.log" 2>&1 || continue
+    version=$(apt_private_cache madison rust-src | awk -v r="$release+" 'index($3, r) == 1 { print $3; exit }')
+    [ -n "$version" ] && break
+  done
+  [ -n "${version:-}" ] || return 1
+  (cd "$dir" && rm -rf ./*.deb usr && apt_private download "rust-src=$version" >>apt.log 2>&1 && dpkg -x ./*.deb .) ||
+    { tail -n 5 "$dir/apt.log" >&2; return 1; }
+  mkdir -p "$1/lib/rustlib/src/rust" 2>/dev/null && [ -w "$1/lib/rustlib/src/rust" ] ||
+    die "std's sources are in $dir, but the toolchain $1 cannot be written; copy them there as lib/rustlib/src/rust/library"
+  cp -r "$dir"/usr/src/rustc-*/library "$1/lib/rustlib/src/rust/library"
+  rm -rf "$dir"/*.deb "$dir/usr"
+  say "std" "rust-src $version, put into the toolchain"
+}
+apt_private() { apt-get -qq "${APT_PRIVATE[@]}" "$@" </dev/null; }
+apt_private_cache() { apt-cache "${APT_PRIVATE[@]}" "$@"; }
+APT_PRIVATE=(-o "Dir::Etc::SourceList=$CACHE/rust-src/sources.list" -o Dir::Etc::SourceParts=-
+  -o "Dir::State::Lists=$CACHE/rust-src/lists" -o "Dir::Cache=$CACHE/rust-src" -o APT::Sandbox::User=root)
+
+# zig_up: cargo-zigbuild on the PATH, from the machine or in a Python environment of its own.
+zig_up() {
+  local dir=$CACHE/zig
+  cargo-zigbuild --version >/dev/null 2>&1 && return
+  if [ ! -x "$dir/bin/cargo-zigbuild" ]; then
+    python_venv_up
+    say "zig" "pip install $ZIG_PACKAGES into $dir (once)"
+    rm -rf "$dir"
+    python3 -m venv "$dir" && "$dir/bin/pip" -q install $ZIG_PACKAGES >&2 || die "could not install cargo-zigbuild"
+  fi
+  PATH=$dir/bin:$PATH
+}
+python_venv_up() {
+  need python3:python3
+  python3 -c 'import ensurepip, venv' 2>/dev/null && return
+  need python3-venv-is-missing:python3-venv
+}

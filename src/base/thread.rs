@@ -1,0 +1,35 @@
+//! Work that blocks, on a thread that ends with it (D-03).
+
+use std::io;
+
+/// Runs `work` on a thread that ends with it and awaits the result.
+///
+/// # Errors
+/// What `work` answers, or that no thread could be had.
+pub async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (tell, told) = async_channel::bounded(1);
+    // The default stack is 8 MiB of address space; this needs next to none.
+    std::thread::Builder::new()
+        .name("disk".into())
+        .stack_size(256 * 1024)
+        .spawn(move || {
+            // Nobody listens any more when the caller was dropped; the work is done all the same.
+            let _ = tell.try_send(work());
+        })?;
+    told.recv()
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other("the disk thread ended early")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_result_comes_back() {
+        let got = futures_lite::future::block_on(on_thread(|| Ok(6 * 7)));
+        assert_eq!(got.unwrap(), 42);
+    }
+}

@@ -1,0 +1,153 @@
+//! What the engine is asked for when a network or volume is made (state-engine 4.6, 4.7).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::engine::labels::{
+    APP_UUID, CONFIG, NETWORK_NAME, SUPERVISED, SUPERVISED_RESIN, VOLUME_NAME, storage_identity,
+};
+use crate::model::{AppUuid, NetworkConfig, NetworkName, VolumeConfig, VolumeName};
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkBody<'a> {
+    name: &'a str,
+    check_duplicate: bool,
+    driver: &'a str,
+    #[serde(rename = "EnableIPv6")]
+    enable_ipv6: bool,
+    internal: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    config_only: bool,
+    labels: BTreeMap<&'a str, String>,
+    options: &'a BTreeMap<String, String>,
+    #[serde(rename = "IPAM")]
+    ipam: Ipam<'a>,
+}
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Ipam<'a> {
+    driver: &'a str,
+    config: Vec<Pool<'a>>,
+    options: &'a BTreeMap<String, String>,
+}
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Pool<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subnet: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<&'a str>,
+    #[serde(rename = "IPRange", skip_serializing_if = "Option::is_none")]
+    ip_range: Option<&'a str>,
+    #[serde(
+        rename = "AuxiliaryAddresses",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    aux_addresses: &'a BTreeMap<String, String>,
+}
+
+/// The body of `POST /networks/create`. `supervised` as in
+/// [`HostFacts`](crate::world::engine::HostFacts).
+///
+/// # Errors
+///
+/// Never in practice: plain data with string keys.
+pub fn network_body(
+    oci_name: &str,
+    app: &AppUuid,
+    name: &NetworkName,
+    config: &NetworkConfig,
+    supervised: bool,
+) -> Result<String, serde_json::Error> {
+    let requested = storage_identity(config);
+    serde_json::to_string(&NetworkBody {
+        name: oci_name,
+        check_duplicate: true,
+        driver: &config.driver,
+        enable_ipv6: config.enable_ipv6,
+        internal: config.internal,
+        config_only: config.config_only,
+        labels: labels(
+            &config.labels,
+            app,
+            (NETWORK_NAME, name),
+            requested,
+            supervised,
+        ),
+        options: &config.driver_opts,
+        ipam: Ipam {
+            driver: &config.ipam.driver,
+            config: config
+                .ipam
+                .config
+                .iter()
+                .map(|pool| Pool {
+                    subnet: pool.subnet.as_deref(),
+                    gateway: pool.gateway.as_deref(),
+                    ip_range: pool.ip_range.as_deref(),
+                    aux_addresses: &pool.aux_addresses,
+                })
+                .collect(),
+            options: &config.ipam.options,
+        },
+    })
+}
+
+/// The body of `POST /volumes/create`.
+///
+/// # Errors
+///
+/// As [`network_body`].
+pub fn volume_body(
+    oci_name: &str,
+    app: &AppUuid,
+    name: &VolumeName,
+    config: &VolumeConfig,
+    supervised: bool,
+) -> Result<String, serde_json::Error> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Body<'a> {
+        name: &'a str,
+        driver: &'a str,
+        driver_opts: &'a BTreeMap<String, String>,
+        labels: BTreeMap<&'a str, String>,
+    }
+    let requested = storage_identity(config);
+    serde_json::to_string(&Body {
+        name: oci_name,
+        driver: &config.driver,
+        driver_opts: &config.driver_opts,
+        labels: labels(
+            &config.labels,
+            app,
+            (VOLUME_NAME, name),
+            requested,
+            supervised,
+        ),
+    })
+}
+
+/// The document's labels, then ours (D-11).
+fn labels<'a>(
+    document: &'a BTreeMap<String, String>,
+    app: &AppUuid,
+    (name_label, name): (&'a str, &str),
+    requested: String,
+    supervised: bool,
+) -> BTreeMap<&'a str, String> {
+    let mut labels: BTreeMap<&str, String> = document
+        .iter()
+        .filter(|(key, _)| ![SUPERVISED, SUPERVISED_RESIN].contains(&key.as_str()))
+        .map(|(key, value)| (key.as_str(), value.clone()))
+        .collect();
+    labels.insert(APP_UUID, app.as_str().to_owned());
+    labels.insert(name_label, name.to_owned());
+    labels.insert(CONFIG, requested);
+    if supervised {
+        labels.insert(SUPERVISED, String::new());
+    }
+    labels
+}

@@ -1,0 +1,536 @@
+//! Containers: calls, and what inspect says as a model.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::container::create_body;
+use super::container::labels::read_identity;
+use super::elements::Elements;
+use super::{Docker, events, gone_is_done, labels, unreachable};
+use crate::base::date;
+use crate::http::url::percent_encode_segment;
+use crate::limits;
+use crate::model::current::{Container, Restart};
+use crate::model::status::{ContainerStatus, Health};
+use crate::model::{
+    AppUuid, ImageUri, NetworkConfig, NetworkName, ReleaseUuid, ServiceName, VolumeConfig,
+    VolumeName,
+};
+use crate::world::Pending;
+use crate::world::engine::{
+    Engine, EngineError, EngineInfo, Events, FoundVolume, ImageFacts, Kind, ListedImage,
+    NewContainer, Owned,
+};
+
+type Labels<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    labels: Option<Labels<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    image: Cow<'a, str>,
+    #[serde(borrow)]
+    created: Cow<'a, str>,
+    #[serde(default)]
+    restart_count: i64,
+    #[serde(borrow)]
+    state: State<'a>,
+    #[serde(borrow)]
+    config: Config<'a>,
+    #[serde(default)]
+    host_config: HostConfig,
+    #[serde(borrow, default)]
+    network_settings: Option<NetworkSettings<'a>>,
+    #[serde(default)]
+    mounts: Option<Vec<Mount>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State<'a> {
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(default)]
+    exit_code: Option<i64>,
+    #[serde(borrow, default)]
+    health: Option<HealthState<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthState<'a> {
+    #[serde(borrow, default)]
+    status: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config<'a> {
+    #[serde(borrow, default)]
+    labels: Option<Labels<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfig {
+    #[serde(default)]
+    restart_policy: RestartPolicy,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct RestartPolicy {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    maximum_retry_count: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings<'a> {
+    #[serde(borrow, default)]
+    networks: Option<BTreeMap<Cow<'a, str>, serde::de::IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Mount {
+    #[serde(default)]
+    r#type: String,
+    #[serde(default)]
+    name: Option<String>,
+}
+
+/// Whether an agent of this family made it: ours, upstream's or the legacy supervisor's.
+fn is_ours(labels: &Labels<'_>) -> bool {
+    [labels::CONFIG, labels::SUPERVISED, labels::SUPERVISED_RESIN]
+        .iter()
+        .any(|label| labels.contains_key(*label))
+}
+
+/// What an inspect answer says; `Err` with the reason when it lacks what a container has.
+fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
+    let found: Inspected<'_> = serde_json::from_slice(body).map_err(|err| err.to_string())?;
+    let labels = found.config.labels.unwrap_or_default();
+    let name = found.name.trim_start_matches('/');
+    let label = |key: &str| labels.get(key).map(|value| &**value);
+    let service = ServiceName::new(label(labels::SERVICE_NAME).unwrap_or(name));
+    let app = AppUuid::new(label(labels::APP_UUID).unwrap_or(labels::UNKNOWN_APP));
+    let depends_on = label(labels::DEPENDS_ON).and_then(|json| serde_json::from_str(json).ok());
+    let status = status(&found.state.status);
+    let networks = found
+        .network_settings
+        .and_then(|settings| settings.networks);
+    let volumes = found.mounts.unwrap_or_default().into_iter();
+    let volumes = volumes
+        .filter(|mount| mount.r#type == "volume")
+        .filter_map(|mount| mount.name);
+    let container = Container {
+        id: (&*found.id).into(),
+        release: release_of(name, &service, &app),
+        service_id: label(labels::SERVICE_ID)
+            .and_then(|id| id.parse().ok())
+            .unwrap_or(0),
+        service,
+        identity: label(labels::CONFIG).and_then(read_identity),
+        image_id: (&*found.image).into(),
+        depends_on: depends_on.unwrap_or_default(),
+        status,
+        exit_code: found.state.exit_code,
+        health: health(
+            found
+                .state
+                .health
+                .as_ref()
+                .map_or("", |health| &health.status),
+        ),
+        created: date::normalised(&found.created).into(),
+        restart: restart(&found.host_config.restart_policy, found.restart_count),
+        networks: networks
+            .unwrap_or_default()
+            .into_keys()
+            .map(|name| (&*name).into())
+            .collect(),
+        volumes: volumes.map(Into::into).collect(),
+    };
+    Ok((app, (name.into(), container)))
+}
+
+/// The release that a container's name says (state-engine 3.3).
+fn release_of(name: &str, service: &ServiceName, app: &AppUuid) -> ReleaseUuid {
+    let rest = name.strip_prefix("old_").unwrap_or(name);
+    let rest = rest
+        .strip_prefix(service.as_str())
+        .and_then(|rest| rest.strip_prefix('_'));
+    let rest = rest.map(|rest| {
+        let short = rest
+            .strip_suffix(app.as_str())
+            .and_then(|rest| rest.strip_suffix('_'));
+        short.unwrap_or(rest)
+    });
+    let last = rest
+        .and_then(|rest| rest.rsplit('_').next())
+        .filter(|last| !last.is_empty());
+    ReleaseUuid::new(last.unwrap_or(labels::UNKNOWN_RELEASE))
+}
+
+fn status(word: &str) -> ContainerStatus {
+    match word {
+        "" | "created" | "configured" | "initialized" => ContainerStatus::Created,
+        "running" | "restarting" => ContainerStatus::Running,
+        "dead" => ContainerStatus::Dead,
+        _ => ContainerStatus::Stopped,
+    }
+}
+
+fn health(word: &str) -> Health {
+    match word {
+        "starting" => Health::Starting,
+        "healthy" => Health::Healthy,
+        "unhealthy" => Health::Unhealthy,
+        _ => Health::None,
+    }
+}
+
+fn restart(policy: &RestartPolicy, restarts: i64) -> Restart {
+    match policy.name.as_str() {
+        "always" => Restart::Always,
+        "unless-stopped" => Restart::UnlessStopped,
+        "on-failure" => {
+            let max = policy.maximum_retry_count;
+            Restart::OnFailure(max == 0 || restarts < max)
+        }
+        _ => Restart::No,
+    }
+}
+
+impl Docker {
+    async fn list_ours(&self) -> Result<Vec<String>, EngineError> {
+        let doing = "list containers";
+        let mut response = self
+            .call("GET", "/containers/json?all=true", None, doing)
+            .await?;
+        let (mut elements, mut ids) = (Elements::default(), Vec::new());
+        loop {
+            let piece = response
+                .chunk()
+                .await
+                .map_err(|err| unreachable(doing, &err))?;
+            let Some(piece) = piece else { break };
+            let each = |element: &[u8]| match serde_json::from_slice::<Listed<'_>>(element) {
+                Ok(found) if found.labels.as_ref().is_some_and(is_ours) => {
+                    ids.push(found.id.into_owned());
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    log::warn!("a container of the engine's list is passed over: {error}")
+                }
+            };
+            let fed = elements.feed(piece, limits::ENGINE_BODY_BYTES_MAX, each);
+            fed.map_err(|_| EngineError::new(Kind::Unreachable, doing, "odd answer"))?;
+        }
+        if !elements.is_complete() {
+            return Err(EngineError::new(
+                Kind::Unreachable,
+                doing,
+                "the answer is cut short",
+            ));
+        }
+        Ok(ids)
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Owned<(Arc<str>, Container)>, EngineError> {
+        let doing = format!("inspect container '{name}'");
+        let path = format!("/containers/{}/json", percent_encode_segment(name));
+        let mut response = self.call("GET", &path, None, &doing).await?;
+        let body = response.bytes(limits::ENGINE_BODY_BYTES_MAX).await;
+        let body = body.map_err(|err| unreachable(&doing, &err))?;
+        read(&body).map_err(|said| EngineError::new(Kind::Failed, doing, said))
+    }
+
+    async fn inspect_all(&self) -> Result<Vec<Owned<(Arc<str>, Container)>>, EngineError> {
+        let mut found = Vec::new();
+        for id in self.list_ours().await? {
+            match self.inspect(&id).await {
+                Ok(container) => found.push(container),
+                // W-25: gone since the list was made, or odd: it costs only itself.
+                Err(error) if error.kind == Kind::Gone => {}
+                Err(error) if error.kind == Kind::Failed => log::warn!("{error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn create_container(&self, new: NewContainer<'_>) -> Result<String, EngineError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Created {
+            id: String,
+        }
+        let doing = format!("create container '{}'", new.name);
+        let api = self.api().await?;
+        let body = create_body(&new, api)
+            .map_err(|said| EngineError::new(Kind::Refused, doing.clone(), said))?;
+        for warning in &body.warnings {
+            log::warn!("container '{}': {warning}", new.name);
+        }
+        let path = format!(
+            "/containers/create?name={}",
+            percent_encode_segment(new.name)
+        );
+        let mut response = self
+            .call("POST", &path, Some(body.body.as_bytes()), &doing)
+            .await?;
+        let created: Created = self.json(&mut response, &doing).await?;
+        for (network, endpoint) in &body.connect {
+            if let Err(error) = self.connect(network, &created.id, endpoint).await {
+                // Half made is not made (W-13).
+                gone_is_done(self.remove_container(&created.id).await)?;
+                return Err(error);
+            }
+        }
+        Ok(created.id)
+    }
+
+    async fn connect(&self, network: &str, id: &str, endpoint: &str) -> Result<(), EngineError> {
+        let doing = format!("connect a container to network '{network}'");
+        let path = format!("/networks/{}/connect", percent_encode_segment(network));
+        let body = format!("{{\"Container\":\"{id}\",\"EndpointConfig\":{endpoint}}}");
+        self.order("POST", &path, Some(body.as_bytes()), &doing)
+            .await
+    }
+
+    async fn start_container(&self, name: &str) -> Result<(), EngineError> {
+        let doing = format!("start container '{name}'");
+        let segment = percent_encode_segment(name);
+        let started = self
+            .order(
+                "POST",
+                &format!("/containers/{segment}/start"),
+                None,
+                &doing,
+            )
+            .await;
+        let Err(error) = started else { return Ok(()) };
+        // A paused container cannot be started, and somebody wants it to run.
+        if matches!(error.kind, Kind::Conflict | Kind::Failed) {
+            let path = format!("/containers/{segment}/unpause");
+            if self.order("POST", &path, None, &doing).await.is_ok() {
+                return Ok(());
+            }
+        }
+        Err(error)
+    }
+
+    async fn stop_container(&self, name: &str, grace: Duration) -> Result<(), EngineError> {
+        let doing = format!("stop container '{name}'");
+        let path = format!("/containers/{}/stop", percent_encode_segment(name));
+        // The engine answers when the container has stopped (W-23).
+        let late = grace.saturating_add(limits::ENGINE_STOP_MARGIN);
+        let timeouts = Docker::timeouts(late, limits::ENGINE_CALL_TIMEOUT);
+        let stopped = self
+            .call_with("POST", &path, None, (&[], Some(timeouts)), &doing)
+            .await;
+        match stopped {
+            Ok(response) => {
+                response.discard().await;
+                Ok(())
+            }
+            Err(error) => gone_is_done(Err(error)),
+        }
+    }
+
+    async fn remove_container(&self, name: &str) -> Result<(), EngineError> {
+        let doing = format!("remove container '{name}'");
+        let path = format!("/containers/{}?v=true", percent_encode_segment(name));
+        let removed = self.order("DELETE", &path, None, &doing).await;
+        match gone_is_done(removed) {
+            // Somebody removes it already: what matters is that it goes.
+            Err(error)
+                if error.kind == Kind::Conflict && error.said.contains("already in progress") =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+impl Engine for Docker {
+    fn info(&self) -> Pending<'_, Result<EngineInfo, EngineError>> {
+        Box::pin(self.version())
+    }
+
+    fn containers(&self) -> Pending<'_, Result<Vec<Owned<(Arc<str>, Container)>>, EngineError>> {
+        Box::pin(self.inspect_all())
+    }
+
+    fn container<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> Pending<'a, Result<Owned<(Arc<str>, Container)>, EngineError>> {
+        Box::pin(self.inspect(name))
+    }
+
+    fn create<'a>(&'a self, new: NewContainer<'a>) -> Pending<'a, Result<String, EngineError>> {
+        Box::pin(self.create_container(new))
+    }
+
+    fn start<'a>(&'a self, name: &'a str) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(self.start_container(name))
+    }
+
+    fn stop<'a>(&'a self, name: &'a str, grace: Duration) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(self.stop_container(name, grace))
+    }
+
+    fn rename<'a>(&'a self, name: &'a str, new: &'a str) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            let doing = format!("rename container '{name}' to '{new}'");
+            let (from, to) = (percent_encode_segment(name), percent_encode_segment(new));
+            self.order(
+                "POST",
+                &format!("/containers/{from}/rename?name={to}"),
+                None,
+                &doing,
+            )
+            .await
+        })
+    }
+
+    fn remove<'a>(&'a self, name: &'a str) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(self.remove_container(name))
+    }
+
+    fn images(&self) -> Pending<'_, Result<Vec<ListedImage>, EngineError>> {
+        Box::pin(self.list_images())
+    }
+
+    fn image<'a>(&'a self, uri: &'a ImageUri) -> Pending<'a, Result<ImageFacts, EngineError>> {
+        Box::pin(self.inspect_image(uri))
+    }
+
+    fn pull<'a>(
+        &'a self,
+        uri: &'a ImageUri,
+        progress: &'a (dyn Fn(u8) + Send + Sync),
+    ) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(self.pull_image(uri, progress))
+    }
+
+    fn tag<'a>(&'a self, id: &'a str, uri: &'a ImageUri) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(self.tag_image(id, uri))
+    }
+
+    fn remove_image<'a>(&'a self, uri: &'a ImageUri) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(self.delete_image(uri))
+    }
+
+    fn networks(
+        &self,
+    ) -> Pending<'_, Result<Vec<Owned<(NetworkName, crate::model::current::Network)>>, EngineError>>
+    {
+        Box::pin(self.list_networks())
+    }
+
+    fn create_network<'a>(
+        &'a self,
+        oci_name: &'a str,
+        app: &'a AppUuid,
+        name: &'a NetworkName,
+        config: &'a NetworkConfig,
+    ) -> Pending<'a, Result<String, EngineError>> {
+        Box::pin(self.make_network(oci_name, app, name, config))
+    }
+
+    fn remove_network<'a>(&'a self, id: &'a str) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(self.delete_network(id))
+    }
+
+    fn volumes(&self) -> Pending<'_, Result<Vec<FoundVolume>, EngineError>> {
+        Box::pin(self.list_volumes())
+    }
+
+    fn create_volume<'a>(
+        &'a self,
+        oci_name: &'a str,
+        app: &'a AppUuid,
+        name: &'a VolumeName,
+        config: &'a VolumeConfig,
+    ) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(self.make_volume(oci_name, app, name, config))
+    }
+
+    fn remove_volume<'a>(&'a self, oci_name: &'a str) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(self.delete_volume(oci_name))
+    }
+
+    fn events(&self) -> Pending<'_, Result<Box<dyn Events>, EngineError>> {
+        Box::pin(events::open(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_from_names() {
+        #[rustfmt::skip]
+        let cases = [
+            ("web_r1", "web", "r1"),
+            ("old_web_r1", "web", "r1"),
+            ("web_r1_a1", "web", "r1"),
+            ("web_123_456_commit", "web", "commit"),
+            ("other", "web", labels::UNKNOWN_RELEASE),
+            ("web_", "web", labels::UNKNOWN_RELEASE),
+        ];
+        for (name, service, want) in cases {
+            assert_eq!(
+                &*release_of(name, &service.into(), &"a1".into()),
+                want,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn restart_policies_and_tries_left() {
+        let policy = |name: &str, max| RestartPolicy {
+            name: name.into(),
+            maximum_retry_count: max,
+        };
+        assert_eq!(restart(&policy("", 0), 0), Restart::No);
+        assert_eq!(
+            restart(&policy("on-failure", 3), 2),
+            Restart::OnFailure(true)
+        );
+        assert_eq!(
+            restart(&policy("on-failure", 3), 3),
+            Restart::OnFailure(false)
+        );
+        assert_eq!(
+            restart(&policy("on-failure", 0), 99),
+            Restart::OnFailure(true)
+        );
+    }
+}

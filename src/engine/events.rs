@@ -1,0 +1,89 @@
+//! The engine's event stream.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Docker, unreachable};
+use crate::http::client::Response;
+use crate::http::url::percent_encode_segment;
+use crate::limits;
+use crate::world::Pending;
+use crate::world::engine::{EngineError, EngineEvent, Events, Kind};
+
+/// What changes a state that we keep. Health checks alone make three more events each
+/// time they run, which nobody needs to wake up for.
+const WANTED: &str = "{\"type\":[\"container\",\"network\",\"volume\",\"image\"],\"event\":[\
+    \"start\",\"restart\",\"die\",\"stop\",\"kill\",\"oom\",\"destroy\",\"remove\",\"rename\",\
+    \"pause\",\"unpause\",\"health_status\",\"delete\",\"untag\"]}";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Line<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow)]
+    action: Cow<'a, str>,
+    #[serde(borrow)]
+    actor: Actor<'a>,
+}
+
+#[derive(Deserialize)]
+struct Actor<'a> {
+    #[serde(borrow, rename = "ID")]
+    id: Cow<'a, str>,
+}
+
+struct Stream {
+    response: Response,
+    line: Vec<u8>,
+}
+
+/// Nothing may happen for as long as it likes.
+const PATIENCE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+pub(super) async fn open(docker: &Docker) -> Result<Box<dyn Events>, EngineError> {
+    let path = format!("/events?filters={}", percent_encode_segment(WANTED));
+    let timeouts = Docker::timeouts(limits::ENGINE_CALL_TIMEOUT, PATIENCE);
+    let doing = "watch the engine's events";
+    let response = docker
+        .call_with("GET", &path, None, (&[], Some(timeouts)), doing)
+        .await?;
+    Ok(Box::new(Stream {
+        response,
+        line: Vec::new(),
+    }))
+}
+
+impl Events for Stream {
+    fn next(&mut self) -> Pending<'_, Result<EngineEvent, EngineError>> {
+        Box::pin(async move {
+            let doing = "watch the engine's events";
+            loop {
+                let read = self
+                    .response
+                    .line(limits::ENGINE_LINE_BYTES_MAX, &mut self.line)
+                    .await;
+                if !read.map_err(|err| unreachable(doing, &err))? {
+                    return Err(EngineError::new(
+                        Kind::Unreachable,
+                        doing,
+                        "the stream ended",
+                    ));
+                }
+                match serde_json::from_slice::<Line<'_>>(&self.line) {
+                    Ok(line) => {
+                        return Ok(EngineEvent {
+                            what: (&*line.r#type).into(),
+                            action: (&*line.action).into(),
+                            id: (&*line.actor.id).into(),
+                        });
+                    }
+                    Err(_) if self.line.iter().all(u8::is_ascii_whitespace) => {}
+                    Err(error) => log::warn!("an event of the engine is passed over: {error}"),
+                }
+            }
+        })
+    }
+}

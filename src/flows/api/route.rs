@@ -1,0 +1,96 @@
+//! Method and path to what is asked for. Pure (local-api 1.2, 1.3).
+
+use crate::http::url::percent_decode;
+
+/// What a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Is anyone there?
+    Ping,
+    /// `GET /v3/status`.
+    Status,
+    /// `GET /v3/device`.
+    Device,
+    /// `GET /v3/device/apps/{uuid}`.
+    App(String),
+    /// `POST /v3/device/apps/{uuid}`.
+    SetApp(String),
+    /// `DELETE /v3/device/apps/{uuid}`.
+    RemoveApp(String),
+    /// `POST /v1/update`.
+    Update,
+    /// The path exists, with these methods.
+    WrongMethod(&'static str),
+    /// The app's uuid is no text.
+    BadUuid,
+    /// There is no such path.
+    Unknown,
+}
+
+/// Paths are matched exactly: case counts, and so does a slash at the end.
+#[must_use]
+pub fn route(method: &str, path: &str) -> Route {
+    let get = matches!(method, "GET" | "HEAD");
+    let only_get = |route| {
+        if get {
+            route
+        } else {
+            Route::WrongMethod("GET,HEAD")
+        }
+    };
+    match path {
+        "/ping" => only_get(Route::Ping),
+        "/v3/status" => only_get(Route::Status),
+        "/v3/device" => only_get(Route::Device),
+        "/v1/update" if method == "POST" => Route::Update,
+        "/v1/update" => Route::WrongMethod("POST"),
+        _ => match path.strip_prefix("/v3/device/apps/") {
+            Some(segment) if !segment.is_empty() && !segment.contains('/') => app(method, segment),
+            _ => Route::Unknown,
+        },
+    }
+}
+
+fn app(method: &str, segment: &str) -> Route {
+    let route: fn(String) -> Route = match method {
+        "GET" | "HEAD" => Route::App,
+        "POST" => Route::SetApp,
+        "DELETE" => Route::RemoveApp,
+        _ => return Route::WrongMethod("GET,HEAD,DELETE,POST"),
+    };
+    percent_decode(segment).map_or(Route::BadUuid, route)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn la_1_2_routes() {
+        let app = || "a/b".to_owned();
+        #[rustfmt::skip]
+        let cases = [
+            ("GET", "/ping", Route::Ping),
+            ("HEAD", "/v3/status", Route::Status),
+            ("POST", "/v3/status", Route::WrongMethod("GET,HEAD")),
+            ("GET", "/v3/device", Route::Device),
+            ("GET", "/v3/device/", Route::Unknown),
+            ("GET", "/V3/device", Route::Unknown),
+            ("GET", "/v3/device/apps", Route::Unknown),
+            ("GET", "/v3/device/apps/", Route::Unknown),
+            ("GET", "/v3/device/apps/a%2Fb", Route::App(app())),
+            ("POST", "/v3/device/apps/a%2fb", Route::SetApp(app())),
+            ("DELETE", "/v3/device/apps/a%2Fb", Route::RemoveApp(app())),
+            ("PUT", "/v3/device/apps/x", Route::WrongMethod("GET,HEAD,DELETE,POST")),
+            ("GET", "/v3/device/apps/a/b", Route::Unknown),
+            ("GET", "/v3/device/apps/%ff", Route::BadUuid),
+            ("POST", "/v1/update", Route::Update),
+            ("GET", "/v1/update", Route::WrongMethod("POST")),
+            ("OPTIONS", "/ping", Route::WrongMethod("GET,HEAD")),
+            ("GET", "/", Route::Unknown),
+        ];
+        for (method, path, want) in cases {
+            assert_eq!(route(method, path), want, "{method} {path}");
+        }
+    }
+}

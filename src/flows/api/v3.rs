@@ -1,0 +1,365 @@
+//! The board in the words of the third API (local-api 1.5, state-engine 1.2). Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::base::date;
+use crate::base::uptime::Uptime;
+use crate::model::current::{App, Container, Image};
+use crate::model::status::{ContainerStatus, Health, UpdateStatus};
+use crate::model::target::{AppRelease, Dependency, ReleaseTarget, ServiceTarget};
+use crate::model::{AppUuid, NetworkConfig, ReleaseUuid, ServiceConfig, ServiceName, VolumeConfig};
+use crate::plan::board::{Board, Part};
+use crate::plan::rules::{self, Situation};
+
+/// When it is, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// The monotonic clock.
+    pub uptime: Uptime,
+    /// The wall clock, seconds since the epoch.
+    pub wall_secs: i64,
+}
+
+impl Now {
+    fn date(self, at: Uptime) -> String {
+        let secs = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        date::rfc3339(self.wall_secs + secs(at - self.uptime) - secs(self.uptime - at))
+    }
+}
+
+#[derive(Serialize)]
+struct StatusBody<'a> {
+    status: UpdateStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct DeviceBody<'a> {
+    uuid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    images: BTreeMap<&'a str, ImageBody<'a>>,
+    apps: BTreeMap<&'a str, AppBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<HostBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct HostBody<'a> {
+    meta: MetaBody<'a>,
+    releases: BTreeMap<&'a str, ()>,
+}
+
+#[derive(Serialize)]
+struct MetaBody<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ImageBody<'a> {
+    oci_id: Option<&'a str>,
+    download_progress: u8,
+    config: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct AppBody<'a> {
+    id: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    locked: bool,
+    lockfiles: [&'a str; 0],
+    releases: BTreeMap<&'a str, ReleaseBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected_release: Option<&'a str>,
+}
+
+#[derive(Serialize, Default)]
+struct ReleaseBody<'a> {
+    installed: bool,
+    services: BTreeMap<&'a str, ServiceBody<'a>>,
+    networks: BTreeMap<&'a str, NetworkBody<'a>>,
+    volumes: BTreeMap<&'a str, VolumeBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct ServiceBody<'a> {
+    id: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oci: Option<ContainerBody<'a>>,
+    installing: bool,
+    started: bool,
+    image: &'a str,
+    config: Box<RawValue>,
+    depends_on: &'a BTreeMap<ServiceName, Dependency>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<DetailBody<'a>>,
+}
+
+/// Only with `?detail=true` (D-28a).
+#[derive(Serialize)]
+struct DetailBody<'a> {
+    last_error: Option<&'a str>,
+    failures: u32,
+    next_try: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ContainerBody<'a> {
+    name: &'a str,
+    created: &'a str,
+    status: ContainerStatus,
+    exit_code: Option<i64>,
+    health: Health,
+}
+
+#[derive(Serialize)]
+struct NetworkBody<'a> {
+    oci_name: &'a str,
+    config: NetworkConfig,
+}
+
+#[derive(Serialize)]
+struct VolumeBody<'a> {
+    oci_name: &'a str,
+    config: VolumeConfig,
+}
+
+fn bytes(body: &impl Serialize) -> Vec<u8> {
+    // Maps with text keys and plain values: there is nothing that could fail.
+    serde_json::to_vec(body).unwrap_or_default()
+}
+
+/// `GET /v3/status`: exactly `{"status":...}` unless details are asked for (D-28a).
+#[must_use]
+pub fn status(board: &Board, now: Now, detail: bool) -> Vec<u8> {
+    bytes(&StatusBody {
+        status: board.status,
+        since: detail.then(|| now.date(board.since)),
+        reason: board.reason.as_deref().filter(|_| detail),
+    })
+}
+
+/// `GET /v3/device`.
+#[must_use]
+pub fn device(board: &Board, now: Now, detail: bool) -> Vec<u8> {
+    let device = &board.device;
+    let view = View { board, now, detail };
+    bytes(&DeviceBody {
+        uuid: &device.uuid,
+        name: device.name.as_deref(),
+        images: device
+            .images
+            .iter()
+            .map(|(uri, found)| (uri.as_str(), image(found)))
+            .collect(),
+        apps: device
+            .apps
+            .iter()
+            .map(|(uuid, app)| (uuid.as_str(), view.app(uuid, app)))
+            .collect(),
+        host: device.host.as_ref().map(|os| HostBody {
+            meta: MetaBody {
+                name: &os.name,
+                version: os.version.as_deref(),
+                build: os.build.as_deref(),
+            },
+            releases: BTreeMap::new(),
+        }),
+    })
+}
+
+/// `GET /v3/device/apps/{uuid}`; `None` when there is no such app.
+#[must_use]
+pub fn app(board: &Board, now: Now, detail: bool, uuid: &str) -> Option<Vec<u8>> {
+    let (uuid, app) = board.device.apps.get_key_value(uuid)?;
+    Some(bytes(&View { board, now, detail }.app(uuid, app)))
+}
+
+fn image(found: &Image) -> ImageBody<'_> {
+    const NOTHING: &str = "{}";
+    let raw = |text| serde_json::from_str::<&RawValue>(text).ok();
+    let config = found
+        .config
+        .as_deref()
+        .and_then(raw)
+        .or_else(|| raw(NOTHING));
+    ImageBody {
+        oci_id: found.id.as_deref(),
+        download_progress: found.progress,
+        // `{}` is JSON.
+        config: config.expect("an empty object parses"),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct View<'a> {
+    board: &'a Board,
+    now: Now,
+    detail: bool,
+}
+
+impl<'a> View<'a> {
+    fn app(self, uuid: &'a AppUuid, app: &'a App) -> AppBody<'a> {
+        let mut releases: BTreeMap<&str, ReleaseBody<'_>> = BTreeMap::new();
+        let target = self
+            .board
+            .target
+            .as_deref()
+            .and_then(|target| target.apps.get(uuid));
+        if let Some(AppRelease::Wanted(name, release)) = target.map(|target| &target.release) {
+            let known = self.services(uuid, app, name, release);
+            // A release without a trace on the engine is not there yet.
+            if !app.containers.is_empty()
+                || app.installed.as_ref() == Some(name)
+                || !known.is_empty()
+            {
+                releases.entry(name.as_str()).or_default().services = known;
+            }
+        }
+        for (name, found) in &app.containers {
+            let release = releases.entry(found.release.as_str()).or_default();
+            if !release.services.contains_key(found.service.as_str()) {
+                let body = self.container(uuid, name, found);
+                release.services.insert(found.service.as_str(), body);
+            }
+        }
+        for (name, release) in &mut releases {
+            release.installed = app.installed.as_deref() == Some(*name);
+            release.networks = networks(app);
+            release.volumes = volumes(app);
+        }
+        AppBody {
+            id: app.id,
+            name: app.name.as_deref(),
+            locked: false,
+            lockfiles: [],
+            releases,
+            rejected_release: app.rejected.as_deref(),
+        }
+    }
+
+    /// The services of the target's release, those without a container too.
+    fn services(
+        self,
+        uuid: &'a AppUuid,
+        app: &'a App,
+        name: &'a ReleaseUuid,
+        release: &'a ReleaseTarget,
+    ) -> BTreeMap<&'a str, ServiceBody<'a>> {
+        let situation = Situation {
+            uuid,
+            app,
+            release: Some((name, release)),
+            leaves: false,
+            has_image: &|_| true,
+            waits: &|_| false,
+            disturbed: &self.board.disturbed,
+        };
+        let services = release.services.iter().map(|(service, wanted)| {
+            let found = rules::successor(&situation, service, wanted, (name, release));
+            (service.as_str(), self.service(uuid, service, wanted, found))
+        });
+        services.collect()
+    }
+
+    fn service(
+        self,
+        uuid: &AppUuid,
+        service: &ServiceName,
+        wanted: &'a ServiceTarget,
+        found: Option<(&'a std::sync::Arc<str>, &'a Container)>,
+    ) -> ServiceBody<'a> {
+        let key = (uuid.clone(), service.clone());
+        ServiceBody {
+            id: wanted.id,
+            oci: found.map(|(name, found)| container(name, found)),
+            installing: self.board.installing.contains(&key),
+            started: found.is_some_and(|(_, found)| found.status != ContainerStatus::Created),
+            image: wanted.image.as_str(),
+            config: config(Some(&wanted.config)),
+            depends_on: &wanted.depends_on,
+            detail: self.service_detail(uuid, service),
+        }
+    }
+
+    /// A container that is not what the target asks for.
+    fn container(self, uuid: &AppUuid, name: &'a str, found: &'a Container) -> ServiceBody<'a> {
+        let identity = found.identity.as_ref();
+        ServiceBody {
+            id: found.service_id,
+            oci: Some(container(name, found)),
+            installing: false,
+            started: found.status != ContainerStatus::Created,
+            image: identity.map_or(&*found.image_id, |identity| identity.image.as_str()),
+            config: config(identity.map(|identity| &*identity.config)),
+            depends_on: &found.depends_on,
+            detail: self.service_detail(uuid, &found.service),
+        }
+    }
+
+    fn service_detail(self, uuid: &AppUuid, service: &ServiceName) -> Option<DetailBody<'a>> {
+        if !self.detail {
+            return None;
+        }
+        let part = Part::Service(uuid.clone(), service.clone());
+        let trouble = self.board.troubles.get(&part);
+        Some(DetailBody {
+            last_error: trouble.map(|trouble| &*trouble.said),
+            failures: trouble.map_or(0, |trouble| trouble.backoff.failures()),
+            next_try: trouble.map(|trouble| self.now.date(trouble.retry_at)),
+        })
+    }
+}
+
+fn container<'a>(name: &'a str, found: &'a Container) -> ContainerBody<'a> {
+    ContainerBody {
+        name,
+        created: &found.created,
+        status: found.status,
+        exit_code: found.exit_code,
+        health: found.health,
+    }
+}
+
+/// The configuration as the API shows it (D-10); a container that was not made by this
+/// agent shows the defaults.
+fn config(json: Option<&str>) -> Box<RawValue> {
+    let config = json
+        .and_then(|json| ServiceConfig::from_json(json).ok())
+        .unwrap_or_default();
+    RawValue::from_string(config.to_api_json()).unwrap_or_default()
+}
+
+fn networks(app: &App) -> BTreeMap<&str, NetworkBody<'_>> {
+    let networks = app.networks.iter().map(|(name, found)| {
+        let config = found.config.clone().unwrap_or_default();
+        (
+            name.as_str(),
+            NetworkBody {
+                oci_name: &found.oci_name,
+                config,
+            },
+        )
+    });
+    networks.collect()
+}
+
+fn volumes(app: &App) -> BTreeMap<&str, VolumeBody<'_>> {
+    let volumes = app.volumes.iter().map(|(oci_name, found)| {
+        let config = found.config.clone().unwrap_or_default();
+        (found.name.as_str(), VolumeBody { oci_name, config })
+    });
+    volumes.collect()
+}

@@ -1,0 +1,175 @@
+//! Asks the backend for the target: the driver of [`poller`].
+
+use std::sync::Arc;
+
+use futures_lite::future;
+
+use crate::base::latest::Latest;
+use crate::flows::seek::Mailbox;
+use crate::flows::seek::local;
+use crate::flows::seek::seeker::Options;
+use crate::intake;
+use crate::model::target::DeviceTarget;
+use crate::plan::work::Tools;
+use crate::world::remote::{Polled, Remote, RemoteError, RemoteKind};
+
+pub mod poller;
+
+use poller::{Answer, Ask, Poller, Timing};
+
+/// Where requests to poll now are handed in.
+#[derive(Default)]
+pub struct Trigger(Latest<Option<Options>>);
+
+impl Trigger {
+    /// Polls as soon as allowed, and hands the target on in any case.
+    pub fn pull(&self, options: Options) {
+        self.0
+            .change(|wish| *wish = Some(wish.unwrap_or_default().or(options)));
+    }
+
+    async fn next(&self) -> Options {
+        loop {
+            let seen = self.0.version();
+            let mut wish = None;
+            self.0.change_if(|pending| {
+                wish = pending.take();
+                false
+            });
+            if let Some(wish) = wish {
+                return wish;
+            }
+            self.0.newer(seen).await;
+        }
+    }
+}
+
+/// What the driver needs.
+pub struct Poll {
+    /// The backend.
+    pub remote: Arc<dyn Remote>,
+    /// Requests to poll now.
+    pub trigger: Arc<Trigger>,
+    /// Where targets go.
+    pub mailbox: Arc<Mailbox>,
+    /// Time, store and board.
+    pub tools: Tools,
+    /// This device's uuid.
+    pub uuid: String,
+    /// When to poll.
+    pub timing: Timing,
+    /// A target of a former run is being applied.
+    pub has_cached: bool,
+}
+
+enum Event {
+    Request(Options),
+    Answer(Result<Polled, RemoteError>),
+    Time,
+}
+
+/// Runs until it is dropped.
+pub async fn run(poll: Poll) {
+    let clock = poll.tools.clock.clone();
+    let mut poller = Poller::new(poll.timing, clock.now(), poll.has_cached);
+    if let Some(target) = poll.tools.board.look(|board| board.target.clone()) {
+        poller.on_told(target.knobs.poll_interval);
+    }
+    let mut in_flight = None;
+    loop {
+        let wake_at = poller.wake_at();
+        let event = {
+            let answer = async {
+                match &mut in_flight {
+                    Some(call) => Event::Answer(call.await),
+                    None => future::pending().await,
+                }
+            };
+            let request = async { Event::Request(poll.trigger.next().await) };
+            let time = async {
+                clock.sleep_until(wake_at).await;
+                Event::Time
+            };
+            // An answer that is there is never dropped for a trigger (R-POLL-5).
+            future::or(answer, future::or(request, time)).await
+        };
+        match event {
+            Event::Request(options) => poller.on_request(clock.now(), options),
+            Event::Answer(answer) => {
+                in_flight = None;
+                let (answer, document) = poll.judge(answer);
+                let emit = poller.on_answer(clock.now(), answer, fastrand::f64());
+                poll.hand_on(&mut poller, document, emit).await;
+                poll.tools
+                    .board
+                    .change_if(|board| std::mem::take(&mut board.is_asking));
+            }
+            Event::Time => {}
+        }
+        if poller.on_time(clock.now()).is_some() {
+            in_flight = Some(poll.remote.poll());
+        }
+    }
+}
+
+impl Poll {
+    /// What an answer means for the machine; the log line that goes with it.
+    fn judge(&self, answer: Result<Polled, RemoteError>) -> (Answer, Option<Arc<[u8]>>) {
+        match answer {
+            Ok(Polled::Changed(document)) => (Answer::Changed, Some(document)),
+            Ok(Polled::Unchanged) => {
+                log::debug!("poll: the target did not change");
+                (Answer::Unchanged, None)
+            }
+            Ok(Polled::UnknownDevice) => {
+                log::warn!(
+                    "poll: the backend does not know this device (deleted or frozen); \
+                     what runs goes on"
+                );
+                (Answer::Refused, None)
+            }
+            Err(error) => {
+                log::warn!("poll: {error}");
+                match error.kind {
+                    RemoteKind::Later(wish) => (Answer::Later(wish), None),
+                    _ => (Answer::Refused, None),
+                }
+            }
+        }
+    }
+
+    async fn hand_on(&self, poller: &mut Poller, document: Option<Arc<[u8]>>, emit: Option<Ask>) {
+        let Some(Ask { options, .. }) = emit else {
+            return;
+        };
+        let Some(document) = document else {
+            return self.mailbox.again(options);
+        };
+        match read(&document, &self.uuid) {
+            Ok(target) => {
+                poller.on_told(target.knobs.poll_interval);
+                if poller.is_slower_than_told() {
+                    log::warn!("the configured poll interval is longer than the backend expects");
+                }
+                local::forget(&self.tools).await;
+                self.mailbox.remote(target, options);
+            }
+            Err(why) => {
+                log::error!("the target cannot be read, what runs goes on: {why}");
+                self.mailbox.refused(&why);
+            }
+        }
+    }
+}
+
+/// Reads a target document and logs what is wrong with parts of it.
+///
+/// # Errors
+/// Why the document as a whole is no target for this device.
+pub fn read(document: &[u8], uuid: &str) -> Result<DeviceTarget, String> {
+    let read = intake::device_target(document, uuid).map_err(|refusal| refusal.to_string())?;
+    for warning in &read.warnings {
+        log::warn!("target: {warning}");
+    }
+    Ok(read.value)
+}

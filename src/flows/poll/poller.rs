@@ -1,0 +1,398 @@
+//! When to ask the backend for the target, and what to do with the answer. Pure.
+
+use std::time::Duration;
+
+use crate::base::backoff::Backoff;
+use crate::base::uptime::Uptime;
+use crate::flows::seek::seeker::Options;
+use crate::limits;
+
+/// The intervals of polling (state-engine 10.2, R-POLL-1).
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Between polls when neither option nor target says otherwise.
+    pub interval: Duration,
+    /// An option or variable was given: it wins over the target (D-23).
+    pub is_fixed: bool,
+    /// Between the starts of two requests.
+    pub interval_min: Duration,
+    /// Added at random.
+    pub jitter_max: Duration,
+}
+
+/// One request to be made, or under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ask {
+    /// Hand the known target on even if it did not change.
+    pub reemit: bool,
+    /// What to hand it on with.
+    pub options: Options,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Another target than last time.
+    Changed,
+    /// The same.
+    Unchanged,
+    /// No answer: again after a back-off, and not before the server's own wish.
+    Later(Option<Duration>),
+    /// An answer that the same request will get again: at the next regular poll.
+    Refused,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Poller {
+    timing: Timing,
+    /// What the target says the interval is.
+    told: Option<Duration>,
+    next_poll: Uptime,
+    next_reemit: Uptime,
+    /// No request starts before this.
+    not_before: Uptime,
+    /// Because a server said so: a user does not get round it (R-POLL-4).
+    held_by_server: Uptime,
+    backoff: Backoff,
+    asking: Option<Ask>,
+    /// What a user asked for while no request could start.
+    wanted: Option<Ask>,
+}
+
+impl Poller {
+    /// Polls at once, or after the minimum interval when a cached target is being applied.
+    #[must_use]
+    pub fn new(timing: Timing, now: Uptime, has_cached: bool) -> Poller {
+        let first = if has_cached {
+            now + timing.interval_min
+        } else {
+            now
+        };
+        Poller {
+            timing,
+            told: None,
+            next_poll: first,
+            next_reemit: now + limits::REEMIT_INTERVAL,
+            not_before: first,
+            held_by_server: now,
+            backoff: Backoff::new(2 * timing.interval_min, timing.interval),
+            asking: None,
+            wanted: None,
+        }
+    }
+
+    /// Nothing happens by itself before this moment.
+    #[must_use]
+    pub fn wake_at(&self) -> Uptime {
+        match (&self.asking, &self.wanted) {
+            // The answer, or the driver's own time limit, comes first.
+            (Some(_), _) => Uptime::from_start(Duration::MAX),
+            (None, Some(_)) => self.not_before.max(self.held_by_server),
+            (None, None) => {
+                let regular = self.next_poll.min(self.next_reemit);
+                regular.max(self.not_before).max(self.held_by_server)
+            }
+        }
+    }
+
+    /// Call at [`Poller::wake_at`] or later.
+    pub fn on_time(&mut self, now: Uptime) -> Option<Ask> {
+        if self.asking.is_some() || now < self.wake_at() {
+            return None;
+        }
+        let reemit = now >= self.next_reemit;
+        let wanted = self.wanted.take().unwrap_or_default();
+        let ask = Ask {
+            reemit: reemit || wanted.reemit,
+            options: wanted.options,
+        };
+        self.asking = Some(ask);
+        self.not_before = now + self.timing.interval_min;
+        Some(ask)
+    }
+
+    /// Someone wants a poll now. It waits for neither period nor back-off, only for
+    /// the minimum interval and for what the server asked. A request under way may
+    /// have been answered before the change that the caller knows of: another follows.
+    pub fn on_request(&mut self, now: Uptime, options: Options) {
+        let wish = Ask {
+            reemit: true,
+            options,
+        };
+        self.wanted = Some(merge(self.wanted.unwrap_or_default(), wish));
+        // A wait that only back-off made is over.
+        self.not_before = self.not_before.min(now + self.timing.interval_min);
+    }
+
+    /// `Some`: hand the target on. `chance` in `[0, 1)` is for jitter.
+    pub fn on_answer(&mut self, now: Uptime, answer: Answer, chance: f64) -> Option<Ask> {
+        let ask = self.asking.take()?;
+        self.not_before = now + self.timing.interval_min;
+        self.next_poll = now + self.period(chance);
+        match answer {
+            Answer::Changed | Answer::Unchanged => {
+                self.backoff.reset();
+                if answer == Answer::Unchanged && !ask.reemit {
+                    return None;
+                }
+                self.next_reemit = now + limits::REEMIT_INTERVAL;
+                let options = match answer {
+                    // A new target from the backend interrupts (state-engine 7.1).
+                    Answer::Changed => Options {
+                        cancel: true,
+                        ..ask.options
+                    },
+                    _ => ask.options,
+                };
+                Some(Ask { options, ..ask })
+            }
+            Answer::Refused => {
+                self.keep_reemit(now, ask);
+                None
+            }
+            Answer::Later(wish) => {
+                let delay = self.backoff.failed(chance).max(self.timing.interval_min);
+                self.next_poll = now + delay;
+                self.not_before = now + delay;
+                if let Some(wish) = wish {
+                    let wish = wish.clamp(self.timing.interval_min, limits::RETRY_AFTER_MAX);
+                    self.next_poll = now + wish;
+                    self.not_before = now + wish;
+                    self.held_by_server = now + wish.min(Duration::from_secs(60));
+                }
+                self.keep_reemit(now, ask);
+                None
+            }
+        }
+    }
+
+    /// A failed re-emission is due again with the next regular poll, not at once.
+    fn keep_reemit(&mut self, now: Uptime, ask: Ask) {
+        if ask.reemit && now >= self.next_reemit {
+            self.next_reemit = self.next_poll;
+        }
+    }
+
+    /// What the target says about the interval, if anything (R-POLL-1).
+    pub fn on_told(&mut self, interval: Option<Duration>) {
+        let (min, max) = limits::POLL_INTERVAL_RANGE;
+        self.told = interval.map(|told| told.clamp(min, max));
+    }
+
+    /// Whether the configured interval is longer than the target's (D-23).
+    #[must_use]
+    pub fn is_slower_than_told(&self) -> bool {
+        self.timing.is_fixed && self.told.is_some_and(|told| told < self.timing.interval)
+    }
+
+    fn period(&self, chance: f64) -> Duration {
+        let told = self.told.filter(|_| !self.timing.is_fixed);
+        let period = told.unwrap_or(self.timing.interval);
+        let jitter = self.timing.jitter_max.min(period / 10);
+        period + jitter.mul_f64(chance.clamp(0.0, 1.0))
+    }
+}
+
+const fn merge(one: Ask, two: Ask) -> Ask {
+    Ask {
+        reemit: one.reemit || two.reemit,
+        options: one.options.or(two.options),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+    const NONE: Options = Options {
+        force: false,
+        cancel: false,
+    };
+    const FORCE: Options = Options {
+        force: true,
+        cancel: false,
+    };
+
+    fn at(secs: u32) -> Uptime {
+        Uptime::from_start(S * secs)
+    }
+
+    fn poller(has_cached: bool) -> Poller {
+        let timing = Timing {
+            interval: 900 * S,
+            is_fixed: false,
+            interval_min: 10 * S,
+            jitter_max: 60 * S,
+        };
+        Poller::new(timing, at(0), has_cached)
+    }
+
+    #[test]
+    fn polls_at_once_then_every_period() {
+        let mut poller = poller(false);
+        assert!(poller.on_time(at(0)).is_some());
+        let emit = poller.on_answer(at(1), Answer::Changed, 0.0).unwrap();
+        assert!(emit.options.cancel, "a changed target interrupts");
+        assert_eq!(poller.wake_at(), at(901));
+        assert!(poller.on_time(at(901)).is_some());
+        assert_eq!(poller.on_answer(at(902), Answer::Unchanged, 0.0), None);
+    }
+
+    #[test]
+    fn with_a_cached_target_the_first_poll_waits() {
+        assert_eq!(poller(true).wake_at(), at(10));
+    }
+
+    #[test]
+    fn r_poll_1_the_interval_of_the_target_counts_clamped() {
+        let mut poller = poller(false);
+        poller.on_time(at(0));
+        poller.on_told(Some(S));
+        poller.on_answer(at(0), Answer::Changed, 0.0);
+        assert_eq!(poller.wake_at(), at(60));
+        poller.on_told(Some(600 * S));
+        poller.on_time(at(60));
+        poller.on_answer(at(60), Answer::Unchanged, 0.999);
+        let period = poller.wake_at() - at(60);
+        assert!(period > 650 * S && period <= 660 * S, "{period:?}");
+    }
+
+    #[test]
+    fn d_23_a_configured_interval_wins() {
+        let timing = Timing {
+            interval: 5 * S,
+            is_fixed: true,
+            interval_min: S,
+            jitter_max: Duration::ZERO,
+        };
+        let mut poller = Poller::new(timing, at(0), false);
+        poller.on_told(Some(900 * S));
+        assert!(!poller.is_slower_than_told());
+        poller.on_time(at(0));
+        poller.on_answer(at(0), Answer::Changed, 0.5);
+        assert_eq!(poller.wake_at(), at(5));
+    }
+
+    #[test]
+    fn r_poll_3_failures_back_off_up_to_the_period() {
+        let mut poller = poller(false);
+        let mut now = at(0);
+        let mut last = Duration::ZERO;
+        for _ in 0..12 {
+            assert!(poller.on_time(now).is_some());
+            assert_eq!(poller.on_answer(now, Answer::Later(None), 1.0), None);
+            let delay = poller.wake_at() - now;
+            assert!(
+                delay >= last && delay >= 20 * S && delay <= 900 * S,
+                "{delay:?}"
+            );
+            last = delay;
+            now = poller.wake_at();
+        }
+        assert_eq!(last, 900 * S);
+    }
+
+    #[test]
+    fn r_poll_4_a_trigger_skips_the_back_off_but_not_the_minimum() {
+        let mut poller = poller(false);
+        poller.on_time(at(0));
+        for _ in 0..6 {
+            poller.on_answer(at(0), Answer::Later(None), 1.0);
+            poller.asking = Some(Ask::default());
+        }
+        poller.on_answer(at(0), Answer::Later(None), 1.0);
+        poller.on_request(at(1), FORCE);
+        assert_eq!(poller.wake_at(), at(11));
+        let ask = poller.on_time(at(11)).unwrap();
+        assert_eq!(
+            ask,
+            Ask {
+                reemit: true,
+                options: FORCE
+            }
+        );
+    }
+
+    #[test]
+    fn r_poll_2_retry_after_is_honoured_and_clamped() {
+        let mut poller = poller(false);
+        poller.on_time(at(0));
+        poller.on_answer(at(0), Answer::Later(Some(100_000 * S)), 0.0);
+        assert_eq!(poller.wake_at(), at(3600));
+        poller.on_request(at(1), NONE);
+        assert_eq!(
+            poller.wake_at(),
+            at(60),
+            "a user waits no longer than a minute"
+        );
+        poller.on_time(at(60));
+        poller.on_answer(at(60), Answer::Later(Some(Duration::ZERO)), 0.0);
+        assert_eq!(poller.wake_at(), at(70), "and not shorter than the minimum");
+    }
+
+    #[test]
+    fn r_poll_5_triggers_add_up_and_no_answer_is_lost() {
+        let mut poller = poller(false);
+        poller.on_time(at(0));
+        poller.on_request(at(1), FORCE);
+        poller.on_request(
+            at(1),
+            Options {
+                force: false,
+                cancel: true,
+            },
+        );
+        assert!(
+            poller.on_answer(at(2), Answer::Changed, 0.0).is_some(),
+            "it is handed on"
+        );
+        assert_eq!(poller.wake_at(), at(12));
+        let ask = poller.on_time(at(12)).unwrap();
+        assert_eq!(
+            ask.options,
+            Options {
+                force: true,
+                cancel: true
+            }
+        );
+        let emit = poller.on_answer(at(13), Answer::Unchanged, 0.0).unwrap();
+        assert_eq!(
+            emit.options,
+            Options {
+                force: true,
+                cancel: true
+            }
+        );
+        assert_eq!(poller.wake_at(), at(913));
+    }
+
+    #[test]
+    fn the_known_target_is_handed_on_once_a_day() {
+        let mut poller = poller(false);
+        let (mut now, mut emitted) = (at(0), 0);
+        while now < at(3 * 24 * 3600) {
+            if poller.on_time(now).is_some() {
+                emitted += usize::from(poller.on_answer(now, Answer::Unchanged, 0.0).is_some());
+            }
+            assert!(poller.wake_at() > now, "no timer stays in the past");
+            now = poller.wake_at();
+        }
+        assert!((2..=3).contains(&emitted), "{emitted}");
+    }
+
+    #[test]
+    fn no_timer_stays_in_the_past_when_nothing_works() {
+        for answer in [Answer::Later(None), Answer::Refused, Answer::Later(Some(S))] {
+            let mut poller = poller(false);
+            let mut now = at(0);
+            for _ in 0..300 {
+                assert!(poller.on_time(now).is_some());
+                poller.on_answer(now, answer, 0.0);
+                assert!(poller.wake_at() >= now + 10 * S);
+                now = poller.wake_at();
+            }
+        }
+    }
+}

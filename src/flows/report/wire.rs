@@ -1,0 +1,255 @@
+//! The board as a report (remote-api 3.2, 3.5). Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::model::current::{App, Container};
+use crate::model::status::ContainerStatus;
+use crate::model::target::{AppRelease, DeviceTarget};
+use crate::model::{AppUuid, ImageUri, ReleaseUuid, ServiceName};
+use crate::plan::board::{Board, Lane};
+use crate::plan::rules::{self, Situation};
+
+#[derive(Serialize)]
+struct AppReport<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release_uuid: Option<&'a str>,
+    releases: BTreeMap<&'a str, ReleaseReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct ReleaseReport<'a> {
+    update_status: Progress,
+    services: BTreeMap<&'a str, ServiceReport>,
+}
+
+#[derive(Serialize)]
+struct ServiceReport {
+    image: String,
+    status: &'static str,
+    /// An absent value would keep the old one (remote-api 0.7 row 3).
+    download_progress: Option<u8>,
+}
+
+/// In the backend's order: the lowest counts.
+#[derive(Serialize, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    #[serde(rename = "rejected")]
+    Rejected,
+    #[serde(rename = "aborted")]
+    Aborted,
+    #[serde(rename = "downloading")]
+    Downloading,
+    #[serde(rename = "downloaded")]
+    Downloaded,
+    #[serde(rename = "applying changes")]
+    Applying,
+    #[serde(rename = "done")]
+    Done,
+}
+
+/// The report's body, `None` while there is nothing to tell: no target of the
+/// backend is known (R-REP-2), or the engine was not read yet.
+#[must_use]
+pub fn body(board: &Board) -> Option<Vec<u8>> {
+    let authorized = board.authorized.as_ref().filter(|_| board.is_read)?;
+    let target = board.target.as_deref()?;
+    let apps: BTreeMap<&str, AppReport<'_>> = authorized
+        .iter()
+        .filter_map(|uuid| Some((uuid.as_str(), app(board, target, uuid)?)))
+        .filter(|(_, app)| !app.releases.is_empty())
+        .collect();
+    let device = BTreeMap::from([("apps", apps)]);
+    let report = BTreeMap::from([(&*board.device.uuid, device)]);
+    serde_json::to_vec(&report).ok()
+}
+
+fn app<'a>(board: &'a Board, target: &'a DeviceTarget, uuid: &'a AppUuid) -> Option<AppReport<'a>> {
+    if let Some(supervisor) = target.supervisor.as_ref().filter(|app| app.app == *uuid) {
+        return Some(supervisor_app(&supervisor.release, &supervisor.services));
+    }
+    static NOTHING: std::sync::OnceLock<App> = std::sync::OnceLock::new();
+    let current = board
+        .device
+        .apps
+        .get(uuid)
+        .unwrap_or_else(|| NOTHING.get_or_init(App::default));
+    let mut releases = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    let mut release_uuid = None;
+    match target.apps.get(uuid).map(|app| &app.release) {
+        Some(AppRelease::Wanted(release, _)) if board.known_releases.contains(release) => {
+            let report = wanted(board, target, uuid, current, &mut seen)?;
+            if report.update_status == Progress::Done {
+                release_uuid = Some(release.as_str());
+            }
+            releases.insert(release.as_str(), report);
+        }
+        Some(AppRelease::Rejected(rejection)) => {
+            if let Some(release) = &rejection.release {
+                let report = ReleaseReport {
+                    update_status: Progress::Rejected,
+                    services: BTreeMap::new(),
+                };
+                releases.insert(release.as_str(), report);
+            }
+        }
+        _ => {}
+    }
+    former(board, current, &seen, &mut releases);
+    Some(AppReport {
+        release_uuid,
+        releases,
+    })
+}
+
+/// The main service of the supervisor's own app is always running (D-09).
+fn supervisor_app<'a>(
+    release: &'a ReleaseUuid,
+    services: &'a BTreeMap<ServiceName, ImageUri>,
+) -> AppReport<'a> {
+    let services = services.iter().map(|(name, uri)| {
+        let report = ServiceReport {
+            image: image(uri),
+            status: "Running",
+            download_progress: None,
+        };
+        (name.as_str(), report)
+    });
+    let report = ReleaseReport {
+        update_status: Progress::Done,
+        services: services.collect(),
+    };
+    AppReport {
+        release_uuid: Some(release.as_str()),
+        releases: BTreeMap::from([(release.as_str(), report)]),
+    }
+}
+
+/// The release that is to run. `seen` gets the containers that are part of it.
+fn wanted<'a>(
+    board: &'a Board,
+    target: &'a DeviceTarget,
+    uuid: &'a AppUuid,
+    current: &'a App,
+    seen: &mut BTreeSet<&'a str>,
+) -> Option<ReleaseReport<'a>> {
+    let AppRelease::Wanted(name, release) = &target.apps.get(uuid)?.release else {
+        return None;
+    };
+    let situation = Situation {
+        uuid,
+        app: current,
+        release: Some((name, release)),
+        leaves: false,
+        has_image: &|_| true,
+        waits: &|_| false,
+        disturbed: &board.disturbed,
+    };
+    let lane = board.lanes.get(uuid);
+    let unfinished = match lane {
+        Some(Lane::Blocked(_)) => Progress::Aborted,
+        _ => Progress::Applying,
+    };
+    let is_reached = lane == Some(&Lane::Reached) && current.installed.as_ref() == Some(name);
+    let mut update_status = if is_reached {
+        Progress::Done
+    } else {
+        unfinished
+    };
+    let mut services = BTreeMap::new();
+    for (service, wanted) in &release.services {
+        let found = rules::successor(&situation, service, wanted, (name, release));
+        let status = match found {
+            Some((_, found)) => {
+                seen.insert(&found.id);
+                container(found)
+            }
+            None => match download(board, &wanted.image) {
+                Some(progress) => {
+                    update_status = update_status.min(Progress::Downloading);
+                    ("Downloading", Some(progress))
+                }
+                None if board.installing.contains(&(uuid.clone(), service.clone())) => {
+                    ("Installing", None)
+                }
+                None => {
+                    update_status = update_status.min(Progress::Downloaded);
+                    ("Downloaded", None)
+                }
+            },
+        };
+        let report = ServiceReport {
+            image: image(&wanted.image),
+            status: status.0,
+            download_progress: status.1,
+        };
+        services.insert(service.as_str(), report);
+    }
+    Some(ReleaseReport {
+        update_status,
+        services,
+    })
+}
+
+/// Containers of other releases, as long as the backend knows those.
+fn former<'a>(
+    board: &Board,
+    current: &'a App,
+    seen: &BTreeSet<&str>,
+    releases: &mut BTreeMap<&'a str, ReleaseReport<'a>>,
+) {
+    for found in current.containers.values() {
+        let Some(identity) = &found.identity else {
+            continue;
+        };
+        if seen.contains(&*found.id) || !board.known_releases.contains(&found.release) {
+            continue;
+        }
+        let (status, download_progress) = container(found);
+        let report = ServiceReport {
+            image: image(&identity.image),
+            status,
+            download_progress,
+        };
+        let release = releases
+            .entry(found.release.as_str())
+            .or_insert_with(|| ReleaseReport {
+                update_status: Progress::Applying,
+                services: BTreeMap::new(),
+            });
+        release
+            .services
+            .entry(found.service.as_str())
+            .or_insert(report);
+    }
+}
+
+fn container(found: &Container) -> (&'static str, Option<u8>) {
+    let status = match found.status {
+        ContainerStatus::Created => "Installed",
+        ContainerStatus::Running => "Running",
+        ContainerStatus::Stopping => "Stopping",
+        ContainerStatus::Stopped => "Stopped",
+        ContainerStatus::Dead => "Dead",
+    };
+    (status, None)
+}
+
+/// How far the download of an image is; `None` when it is there.
+fn download(board: &Board, uri: &ImageUri) -> Option<u8> {
+    match board.device.images.get(uri) {
+        Some(image) if image.id.is_some() => None,
+        Some(image) => Some(image.progress.min(99)),
+        None => Some(0),
+    }
+}
+
+/// The repository, with the digest if the target named one, never a tag (R-REP-11).
+fn image(uri: &ImageUri) -> String {
+    match uri.digest() {
+        Some(digest) => format!("{}@{digest}", uri.repository()),
+        None => uri.repository().to_owned(),
+    }
+}

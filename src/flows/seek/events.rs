@@ -1,0 +1,134 @@
+//! Watches the engine, so that what happens behind our back is seen at once.
+//!
+//! An event is only a hint where to look: the container is inspected, and the
+//! lanes see the change on the board.
+
+use std::sync::Arc;
+
+use crate::base::uptime::Uptime;
+use crate::limits;
+use crate::plan::board::Board;
+use crate::plan::read;
+use crate::plan::work::Tools;
+use crate::world::engine::{EngineError, EngineEvent, Kind};
+
+/// Runs until it is dropped; an engine that goes away is waited for (FD-27).
+pub async fn run(tools: Tools) {
+    loop {
+        let error = match watch(&tools).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        let why: Arc<str> = error.to_string().into();
+        let is_new = tools.board.change_if(|board| {
+            let was_down = board.engine_down.is_some();
+            board.engine_down = Some(why);
+            !was_down
+        });
+        if is_new {
+            log::warn!(
+                "the engine does not answer: {error}; trying again every {} s",
+                limits::ENGINE_RETRY.as_secs()
+            );
+        }
+        tools
+            .clock
+            .sleep_until(tools.clock.now() + limits::ENGINE_RETRY)
+            .await;
+    }
+}
+
+/// Ends only with an error.
+async fn watch(tools: &Tools) -> Result<std::convert::Infallible, EngineError> {
+    let mut events = tools.engine.events().await?;
+    let info = tools.engine.info().await?;
+    log::info!("engine: {} {}, API {}", info.name, info.version, info.api);
+    // What happened while nobody listened is found by looking at everything.
+    if tools.board.look(|board| board.is_read) {
+        read::device(tools).await?;
+    }
+    tools.board.change(|board| {
+        if board.engine_down.take().is_some() {
+            // What failed for want of an engine need not wait (FD-27).
+            for trouble in board.troubles.values_mut() {
+                trouble.retry_at = Uptime::default();
+            }
+        }
+    });
+    loop {
+        let event = events.next().await?;
+        log::debug!("engine: {} {} {}", event.what, event.action, event.id);
+        match see(tools, &event).await {
+            Err(error) if error.kind == Kind::Unreachable => return Err(error),
+            Err(error) => log::warn!("{error}"),
+            Ok(()) => {}
+        }
+    }
+}
+
+async fn see(tools: &Tools, event: &EngineEvent) -> Result<(), EngineError> {
+    match &*event.what {
+        "container" => container(tools, event).await,
+        // Rare, and never about one thing only.
+        "network" | "volume" | "image" => {
+            let busy = tools.board.look(|board| board.active > 0);
+            if busy {
+                Ok(())
+            } else {
+                read::device(tools).await
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn container(tools: &Tools, event: &EngineEvent) -> Result<(), EngineError> {
+    let now = tools.clock.now();
+    let known = tools.board.look(|board| known(board, &event.id, now));
+    let Some((app, name, ours)) = known else {
+        return Ok(());
+    };
+    match ours {
+        // Who does it looks afterwards.
+        Ours::Now => return Ok(()),
+        Ours::JustNow => return tools.refresh(&event.id).await,
+        Ours::No => {}
+    }
+    if matches!(&*event.action, "kill" | "stop" | "die" | "destroy") {
+        log::info!(
+            "container '{name}' of app '{app}': {} behind our back",
+            event.action
+        );
+    }
+    if matches!(&*event.action, "kill" | "stop") {
+        // Somebody stops it: its restart policy does not explain that (D-21).
+        tools.board.change_if(|board| {
+            board.disturbed.insert(event.id.clone());
+            false
+        });
+    }
+    tools.refresh(&event.id).await
+}
+
+/// Whether an event may be of our own making.
+enum Ours {
+    Now,
+    JustNow,
+    No,
+}
+
+/// The app and name of a container by its id, and whether an action of ours is on it.
+fn known(board: &Board, id: &str, now: Uptime) -> Option<(String, String, Ours)> {
+    board.device.apps.iter().find_map(|(app, found)| {
+        let (name, _) = found
+            .containers
+            .iter()
+            .find(|(_, found)| *found.id == *id)?;
+        let ours = match (board.busy.contains(name), board.was_busy(name, now)) {
+            (true, _) => Ours::Now,
+            (false, true) => Ours::JustNow,
+            (false, false) => Ours::No,
+        };
+        Some((app.to_string(), name.to_string(), ours))
+    })
+}

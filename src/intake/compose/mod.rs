@@ -1,0 +1,148 @@
+//! A service's composition (target-state 2), one file a theme.
+//!
+//! Every theme has a `read` that takes the fields it knows and says whether it
+//! knew this one. Adding a field is one line there, one in the model and one in
+//! `engine::container`.
+
+use std::collections::BTreeMap;
+
+use super::Refusal;
+use super::node::{Node, shown};
+use crate::model::config::RestartPolicy;
+use crate::model::target::Dependency;
+use crate::model::{ServiceConfig, ServiceName};
+
+mod depends_on;
+pub(super) mod environment;
+mod healthcheck;
+mod mounts;
+mod networks;
+mod ports;
+mod process;
+mod resources;
+mod security;
+mod units;
+
+pub(super) use depends_on::PLAIN;
+
+/// Fields without an effect of their own that need no warning: the image is the
+/// service's, `build` was done elsewhere, `storage_opt` as legacy (target-state 2.1).
+const SILENT: &[&str] = &["build", "image", "running", "storage_opt"];
+
+/// What a composition says.
+pub(super) struct Composition {
+    /// The configuration, without the service level's labels and environment.
+    pub config: ServiceConfig,
+    /// What the service waits for.
+    pub depends_on: BTreeMap<ServiceName, Dependency>,
+    /// Fields that have no effect.
+    pub ignored: Vec<String>,
+}
+
+impl Default for Composition {
+    fn default() -> Composition {
+        Composition {
+            config: ServiceConfig {
+                restart_policy: RestartPolicy::Always,
+                ..ServiceConfig::default()
+            },
+            depends_on: BTreeMap::new(),
+            ignored: Vec::new(),
+        }
+    }
+}
+
+/// Reads a composition; what is wrong in one field does not hide what is wrong in the next.
+pub(super) fn read(node: Node<'_, '_>, faults: &mut Vec<Refusal>) -> Composition {
+    let mut composition = Composition::default();
+    let all = node.each_member(|key, node| {
+        if let Err(fault) = field(key, node, &mut composition) {
+            faults.push(fault);
+        }
+        Ok(())
+    });
+    if let Err(fault) = all {
+        faults.push(fault);
+    }
+    let config = &composition.config;
+    if let Some(path) = mounts::mounted_twice(config) {
+        faults.push(node.refuse(format!("volumes and tmpfs: two of them at {}", shown(path))));
+    }
+    if config.network_mode.is_some() && !config.networks.is_empty() {
+        faults
+            .push(node.refuse("the service declares mutually exclusive network_mode and networks"));
+    }
+    composition
+}
+
+fn field(key: &str, node: Node<'_, '_>, into: &mut Composition) -> Result<(), Refusal> {
+    if key == "depends_on" {
+        into.depends_on = depends_on::read(node)?;
+        return Ok(());
+    }
+    let config = &mut into.config;
+    let known = process::read(key, node, config)?
+        || environment::read(key, node, config)?
+        || mounts::read(key, node, config)?
+        || networks::read(key, node, config)?
+        || ports::read(key, node, config)?
+        || resources::read(key, node, config)?
+        || security::read(key, node, config)?
+        || healthcheck::read(key, node, config)?;
+    if !known && !SILENT.contains(&key) && !key.starts_with("x-") {
+        into.ignored.push(key.to_owned());
+    }
+    Ok(())
+}
+
+/// A string, or nothing for null.
+fn opt_string(node: Node<'_, '_>) -> Result<Option<String>, Refusal> {
+    node.nullable(|node| node.string())
+}
+
+/// An integer, or nothing for null.
+fn opt_int(node: Node<'_, '_>) -> Result<Option<i64>, Refusal> {
+    node.nullable(|node| node.int())
+}
+
+/// A list of strings; null is an empty one.
+fn strings(node: Node<'_, '_>) -> Result<Vec<String>, Refusal> {
+    let list = node.nullable(|node| node.list(|node| node.string()))?;
+    Ok(list.unwrap_or_default())
+}
+
+/// A string or a list of strings; null is an empty list.
+fn one_or_many(node: Node<'_, '_>) -> Result<Vec<String>, Refusal> {
+    if node.is_string() {
+        return Ok(vec![node.string()?]);
+    }
+    if node.is_null() || node.is_list() {
+        return strings(node);
+    }
+    Err(node.unexpected("a string or a list of strings"))
+}
+
+/// A string, number or boolean as text: strings verbatim (D-10), numbers in plain decimal.
+fn scalar(node: Node<'_, '_>) -> Result<String, Refusal> {
+    if node.is_string() {
+        return node.string();
+    }
+    if let Ok(flag) = node.bool() {
+        return Ok(flag.to_string());
+    }
+    if node.is_integer() {
+        let digits = node.number()?;
+        return Ok(if digits == "-0" { "0" } else { digits }.to_owned());
+    }
+    if node.is_number() {
+        let number: f64 = node
+            .number()?
+            .parse()
+            .map_err(|_| node.refuse("not a number"))?;
+        if number.is_finite() {
+            return Ok(number.to_string());
+        }
+        return Err(node.refuse("the number is out of range"));
+    }
+    Err(node.unexpected("a string, number or boolean"))
+}

@@ -1,0 +1,173 @@
+//! What everyone may look at: the device as it is, its target, and what is in the way.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::base::backoff::Backoff;
+use crate::base::latest::Latest;
+use crate::base::uptime::Uptime;
+use crate::limits;
+use crate::model::current::Device;
+use crate::model::status::UpdateStatus;
+use crate::model::target::DeviceTarget;
+use crate::model::{AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceName, VolumeName};
+
+/// The board behind its lock.
+pub type Shared = Arc<Latest<Board>>;
+
+/// Everything the flows share.
+#[derive(Debug, Default)]
+pub struct Board {
+    /// The device as the engine showed it last.
+    pub device: Device,
+    /// Why the backend's newest document is no target; what was accepted before stays.
+    pub refused: Option<Arc<str>>,
+    /// Why the engine does not answer; `None` when it does.
+    pub engine_down: Option<Arc<str>>,
+    /// Whether the engine was read at all since the start (D-34).
+    pub is_read: bool,
+    /// How far the device is on its way to the target.
+    pub status: UpdateStatus,
+    /// Why it is not `done`, in one line.
+    pub reason: Option<Arc<str>>,
+    /// Since when the status is what it is.
+    pub since: Uptime,
+    /// The last accepted target, local edits included.
+    pub target: Option<Arc<DeviceTarget>>,
+    /// Apps of the last target from the backend: the ones it is told about.
+    pub authorized: Option<BTreeSet<AppUuid>>,
+    /// Releases that the backend named since the start: it knows no others, and one
+    /// that it does not know spoils a whole report (remote-api 3.3).
+    pub known_releases: BTreeSet<ReleaseUuid>,
+    /// What failed and when it is tried again.
+    pub troubles: BTreeMap<Part, Trouble>,
+    /// Containers, by name, that an action of ours is changing right now.
+    pub busy: BTreeSet<Arc<str>>,
+    /// Containers, by name, that an action of ours changed a moment ago: their
+    /// events may still be on the way.
+    pub recent: VecDeque<(Arc<str>, Uptime)>,
+    /// Containers, by id, that someone else stopped (D-21).
+    pub disturbed: BTreeSet<Arc<str>>,
+    /// Services whose container is being made right now.
+    pub installing: BTreeSet<(AppUuid, ServiceName)>,
+    /// How far each app's lane is. Empty before the first target.
+    pub lanes: BTreeMap<AppUuid, Lane>,
+    /// A target was accepted and its lanes are not on the board yet.
+    pub is_preparing: bool,
+    /// Somebody asked for a poll and its answer is not there yet (D-17).
+    pub is_asking: bool,
+    /// Plans that run right now; at zero an interrupt costs nothing.
+    pub active: usize,
+    /// Counts actions and events, so that a long read notices that it is stale.
+    pub touched: u64,
+    /// The target names every app that may be there: what it does not name goes.
+    /// Not so before the first target from the backend.
+    pub is_complete: bool,
+    /// Apps that a local call removed.
+    pub deleted: BTreeSet<AppUuid>,
+}
+
+/// How far one app is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lane {
+    /// Something is being done, or about to be.
+    Working,
+    /// Something is waited for, and what.
+    Waiting(Arc<str>),
+    /// The app is what it should be.
+    Reached,
+    /// What is left cannot be done, and why.
+    Blocked(Arc<str>),
+}
+
+impl Board {
+    /// Sets the status; the reason belongs to it.
+    pub fn set_status(
+        &mut self,
+        now: Uptime,
+        status: UpdateStatus,
+        reason: Option<Arc<str>>,
+    ) -> bool {
+        if self.status == status && self.reason == reason {
+            return false;
+        }
+        if self.status != status {
+            self.since = now;
+        }
+        self.status = status;
+        self.reason = reason;
+        true
+    }
+
+    /// The earliest moment from `now` on at which a failed part is tried again.
+    #[must_use]
+    pub fn next_try(&self, app: Option<&AppUuid>, now: Uptime) -> Option<Uptime> {
+        let mine = self.troubles.iter().filter(|(part, _)| part.app() == app);
+        mine.map(|(_, trouble)| trouble.retry_at)
+            .filter(|at| *at > now)
+            .min()
+    }
+
+    /// Whether an action of ours changed this container up to a moment before `now`.
+    #[must_use]
+    pub fn was_busy(&self, name: &str, now: Uptime) -> bool {
+        let late = |at: Uptime| now - at <= limits::OWN_EVENT_DELAY;
+        self.recent
+            .iter()
+            .any(|(known, at)| **known == *name && late(*at))
+    }
+
+    /// Whether a part failed and its time has not come.
+    #[must_use]
+    pub fn is_waiting(&self, part: &Part, now: Uptime) -> bool {
+        self.troubles
+            .get(part)
+            .is_some_and(|trouble| trouble.retry_at > now)
+    }
+}
+
+/// One thing that can fail by itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// An image, whoever needs it.
+    Image(ImageUri),
+    /// A network of an app.
+    Network(AppUuid, NetworkName),
+    /// A volume of an app.
+    Volume(AppUuid, VolumeName),
+    /// A service of an app.
+    Service(AppUuid, ServiceName),
+}
+
+impl Part {
+    /// The app it belongs to; images belong to none.
+    #[must_use]
+    pub const fn app(&self) -> Option<&AppUuid> {
+        match self {
+            Part::Image(_) => None,
+            Part::Network(app, _) | Part::Volume(app, _) | Part::Service(app, _) => Some(app),
+        }
+    }
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Part::Image(uri) => write!(f, "image '{uri}'"),
+            Part::Network(_, name) => write!(f, "network '{name}'"),
+            Part::Volume(_, name) => write!(f, "volume '{name}'"),
+            Part::Service(_, name) => write!(f, "service '{name}'"),
+        }
+    }
+}
+
+/// A failure that is waiting for its next try.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trouble {
+    /// The last error, as a sentence.
+    pub said: Arc<str>,
+    /// How often it failed, and the delay that follows from it.
+    pub backoff: Backoff,
+    /// Not before this.
+    pub retry_at: Uptime,
+}

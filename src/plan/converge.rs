@@ -1,0 +1,272 @@
+//! Brings one app to its target: window after window until nothing is left.
+
+use std::sync::Arc;
+
+use futures_lite::future;
+
+use super::board::{Lane, Part};
+use super::rules::{self, Agenda, PartName, Situation, Wait};
+use super::window::{self, Ended};
+use super::work::{Active, Work};
+use super::{images, read};
+
+/// Brings the app to its target and keeps it there until it is time to stop.
+/// How far it is stands on the board.
+pub async fn lane(work: Arc<Work>) {
+    while !work.cancel.is_set() {
+        let seen = work.tools.board.version();
+        let mut agenda = work.agenda();
+        if !agenda.is_empty() {
+            work.show(Lane::Working);
+            agenda = work.fresh(agenda).await;
+            if !agenda.is_empty() {
+                work.step(&agenda).await;
+            }
+            continue;
+        }
+        if agenda.is_reached() {
+            if work.show(Lane::Reached) {
+                work.finish().await;
+            }
+            if work.target.is_none() {
+                return;
+            }
+        } else if let Some(why) = blocked(&agenda) {
+            work.show(Lane::Blocked(why.into()));
+        } else {
+            work.show(Lane::Waiting(waiting(&agenda).into()));
+        }
+        // Showing is a change of the board too: one more look, then there is peace.
+        work.wait(seen).await;
+    }
+}
+
+/// What is waited for, in one line.
+fn waiting(agenda: &Agenda) -> String {
+    // What failed explains more than what merely waits for it.
+    let weight = |wait: &Wait| match wait {
+        Wait::Retry => 0,
+        Wait::Failed(..) => 1,
+        Wait::Image => 2,
+        Wait::Dependency(_) => 3,
+        Wait::Storage | Wait::OtherImages => 4,
+        Wait::Order => 5,
+    };
+    let first = agenda.waiting.iter().min_by_key(|(_, wait)| weight(wait));
+    first
+        .map(|(part, wait)| format!("{part}: {wait}"))
+        .unwrap_or_default()
+}
+
+/// Why nothing but a change from outside helps: every part waits for a dependency
+/// that failed for good, or for a part that does.
+fn blocked(agenda: &Agenda) -> Option<String> {
+    let hopeless =
+        |wait: &Wait| matches!(wait, Wait::Failed(..) | Wait::Dependency(_) | Wait::Order);
+    let mut failed = agenda
+        .waiting
+        .iter()
+        .filter(|(_, wait)| matches!(wait, Wait::Failed(..)));
+    let (part, wait) = failed.next()?;
+    agenda
+        .waiting
+        .values()
+        .all(hopeless)
+        .then(|| format!("{part} does not start: {wait}"))
+}
+
+impl Work {
+    /// What may be done now.
+    #[must_use]
+    pub fn agenda(&self) -> Agenda {
+        let now = self.tools.clock.now();
+        self.look(|app, board| {
+            let waits = |part: &PartName<'_>| {
+                let part = match part {
+                    PartName::Network(name) => self.network_part(name),
+                    PartName::Volume(name) => self.volume_part(name),
+                    PartName::Service(name) => self.service_part(name),
+                };
+                board.is_waiting(&part, now)
+            };
+            rules::agenda(&Situation {
+                uuid: &self.app,
+                app,
+                release: self.release().map(|(uuid, release)| (uuid, &**release)),
+                leaves: self.target.is_none(),
+                has_image: &|uri| images::is_there(&board.device, uri),
+                waits: &waits,
+                disturbed: &board.disturbed,
+            })
+        })
+    }
+
+    /// Runs one window and draws its conclusions.
+    async fn step(&self, agenda: &Agenda) {
+        let parts = window::parts(self, agenda);
+        let before: Vec<_> = parts.iter().map(|part| self.failures(part)).collect();
+        let me = Arc::new(Work {
+            tools: self.tools.clone(),
+            cancel: self.cancel.clone(),
+            app: self.app.clone(),
+            target: self.target.clone(),
+            stopped: Default::default(),
+        });
+        let active = Active::begin(&self.tools.board);
+        let ended = window::run(&me, agenda).await;
+        if let Ended::NoPlan(said) = &ended {
+            for part in &parts {
+                self.tools.trouble(part, said);
+            }
+        }
+        let again = (!self.cancel.is_set()).then(|| self.agenda());
+        let mut failed = false;
+        for (part, before) in parts.iter().zip(before) {
+            if self.failures(part) != before {
+                failed = true;
+            } else if again
+                .as_ref()
+                .is_some_and(|again| same(part, agenda, again))
+            {
+                // Jobs that change nothing would be repeated for ever.
+                self.tools
+                    .trouble(part, "it is not as asked after its plan ran");
+                failed = true;
+            } else {
+                self.tools.clear(part);
+            }
+        }
+        if failed && let Err(error) = read::app(&self.tools, &self.app).await {
+            log::warn!("{error}");
+        }
+        drop(active);
+    }
+
+    fn failures(&self, part: &Part) -> u32 {
+        self.tools.board.look(|board| {
+            board
+                .troubles
+                .get(part)
+                .map_or(0, |trouble| trouble.backoff.failures())
+        })
+    }
+
+    /// Waits for a change of the board, for the next try, or to be stopped.
+    async fn wait(&self, seen: u64) {
+        let now = self.tools.clock.now();
+        let next = self
+            .tools
+            .board
+            .look(|board| board.next_try(Some(&self.app), now));
+        let change = async {
+            self.tools.board.newer(seen).await;
+        };
+        let time = async {
+            match next {
+                Some(at) => self.tools.clock.sleep_until(at).await,
+                None => future::pending().await,
+            }
+        };
+        future::or(self.cancel.wait(), future::or(change, time)).await;
+    }
+
+    /// Reads the app again if something of the agenda failed before: nothing that
+    /// was remembered counts for a new try (D-19).
+    async fn fresh(&self, agenda: Agenda) -> Agenda {
+        if window::parts(self, &agenda)
+            .iter()
+            .all(|part| self.failures(part) == 0)
+        {
+            return agenda;
+        }
+        if let Err(error) = read::app(&self.tools, &self.app).await {
+            for part in window::parts(self, &agenda) {
+                self.tools.trouble(&part, &error.to_string());
+            }
+        }
+        self.agenda()
+    }
+
+    /// Puts the lane's state on the board and in the log (FD-37); `true` if it is new.
+    fn show(&self, lane: Lane) -> bool {
+        let new = self.tools.board.change_if(|board| {
+            board.lanes.insert(self.app.clone(), lane.clone()).as_ref() != Some(&lane)
+        });
+        match &lane {
+            _ if !new => {}
+            Lane::Working => log::debug!("app '{}': working", self.app),
+            Lane::Waiting(why) => log::info!("app '{}' waits: {why}", self.app),
+            Lane::Reached => log::info!("app '{}' is at its target", self.app),
+            Lane::Blocked(why) => log::warn!("app '{}' cannot reach its target: {why}", self.app),
+        }
+        new
+    }
+
+    /// The app is what it should be: writes down what only the target knew.
+    async fn finish(&self) {
+        let store = &self.tools.store;
+        let dir = read::app_dir(&self.app);
+        let Some(target) = &self.target else {
+            self.tools
+                .board
+                .change(|board| board.device.apps.remove(&self.app));
+            if let Err(error) = store.delete(&format!("{dir}/")).await {
+                log::warn!("{error}");
+            }
+            return;
+        };
+        let release = self.release().map(|(uuid, _)| uuid.clone());
+        let former = self.change(|app| {
+            app.id = target.id;
+            app.name.clone_from(&target.name);
+            std::mem::replace(&mut app.installed, release.clone())
+        });
+        let name = serde_json::to_vec(&target.name.as_deref()).unwrap_or_default();
+        let mut documents = vec![
+            (format!("{dir}/id"), target.id.to_string().into_bytes()),
+            (format!("{dir}/name"), name),
+        ];
+        if let Some(release) = &release {
+            let path = format!("{dir}/releases/{}/installed", file_name(release));
+            documents.push((path, b"true".to_vec()));
+        }
+        for (path, bytes) in documents {
+            if let Err(error) = store.put(&path, &bytes).await {
+                log::warn!("{error}");
+            }
+        }
+        if let Some(former) = former.filter(|former| Some(former) != release.as_ref()) {
+            log::info!("app '{}': release '{former}' is gone", self.app);
+            let _ = store
+                .delete(&format!("{dir}/releases/{}/", file_name(&former)))
+                .await;
+        }
+    }
+}
+
+/// A release's uuid as the name of a directory.
+fn file_name(release: &str) -> String {
+    release
+        .bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(byte)
+            } else {
+                '_'
+            }
+        })
+        .collect()
+}
+
+/// Whether the rules would do the very same thing to a part again.
+fn same(part: &Part, before: &Agenda, after: &Agenda) -> bool {
+    let (name, before, after) = match part {
+        Part::Network(_, name) => (name.as_str(), &before.networks, &after.networks),
+        Part::Volume(_, name) => (name.as_str(), &before.volumes, &after.volumes),
+        Part::Service(_, name) => (name.as_str(), &before.services, &after.services),
+        Part::Image(_) => return false,
+    };
+    after
+        .get(name)
+        .is_some_and(|change| before.get(name) == Some(change))
+}

@@ -1,0 +1,86 @@
+//! What a service waits for (target-state 2.10). Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::rules::{Situation, Wait, has_to_run, successor};
+use crate::model::status::{ContainerStatus, Health};
+use crate::model::target::{Condition, Dependency, ReleaseTarget, ServiceTarget};
+use crate::model::{ReleaseUuid, ServiceName};
+
+/// The first required dependency that is not met (target-state 2.10).
+#[must_use]
+pub(super) fn dependencies(
+    situation: &Situation<'_>,
+    target: &ServiceTarget,
+    release: (&ReleaseUuid, &ReleaseTarget),
+) -> Option<Wait> {
+    let required = target
+        .depends_on
+        .iter()
+        .filter(|(_, dependency)| dependency.required);
+    required
+        .map(|(name, how)| dependency(situation, name, *how, release))
+        .find(Option::is_some)?
+}
+
+fn dependency(
+    situation: &Situation<'_>,
+    name: &ServiceName,
+    how: Dependency,
+    release: (&ReleaseUuid, &ReleaseTarget),
+) -> Option<Wait> {
+    let pending = Some(Wait::Dependency(name.clone()));
+    let failed = |why| Some(Wait::Failed(name.clone(), why));
+    let Some(target) = release.1.services.get(name) else {
+        return pending;
+    };
+    let Some((_, found)) = successor(situation, name, target, release) else {
+        return pending;
+    };
+    let (status, exit) = (found.status, found.exit_code.unwrap_or(0));
+    match how.condition {
+        Condition::Started if status == ContainerStatus::Created => pending,
+        Condition::Started => None,
+        Condition::Healthy => match (found.health, status) {
+            (Health::Healthy, _) => None,
+            (Health::Unhealthy, _) => failed("is unhealthy"),
+            (Health::None, ContainerStatus::Running) => failed("has no health check"),
+            _ => pending,
+        },
+        Condition::Completed => match status {
+            ContainerStatus::Stopped if exit == 0 => None,
+            ContainerStatus::Stopped if !has_to_run(found, situation.disturbed) => {
+                failed("ended with an error")
+            }
+            _ => pending,
+        },
+    }
+}
+
+/// Service names, dependencies first; intake has refused cycles.
+#[must_use]
+pub(super) fn in_dependency_order(release: &ReleaseTarget) -> Vec<&ServiceName> {
+    let mut order = Vec::with_capacity(release.services.len());
+    let mut seen = BTreeSet::new();
+    for name in release.services.keys() {
+        // An explicit stack: a chain of a thousand services must not be one of calls.
+        let mut stack = vec![(name, false)];
+        while let Some((name, expanded)) = stack.pop() {
+            if expanded {
+                order.push(name);
+            } else if seen.insert(name) {
+                stack.push((name, true));
+                let needs = release
+                    .services
+                    .get(name)
+                    .map(|service| &service.depends_on);
+                let known = |need: &&ServiceName| release.services.contains_key(*need);
+                let needs = needs.into_iter().flat_map(BTreeMap::keys).filter(known);
+                stack.extend(
+                    needs.filter_map(|need| (!seen.contains(need)).then_some((need, false))),
+                );
+            }
+        }
+    }
+    order
+}

@@ -1,0 +1,214 @@
+//! The device's images: one planning problem beside those of the apps, so that a
+//! slow pull holds up nothing but what needs it (FD-23).
+
+use std::sync::Arc;
+
+use futures_lite::{StreamExt as _, future};
+use mahler::extract::{Args, Res, View};
+use mahler::job::create;
+use mahler::state::{Map, State};
+use mahler::task::{IO, enforce, with_io};
+use mahler::worker::Worker;
+
+use super::board::Part;
+use super::work::{Active, Cancel, Stopped, Tools};
+use crate::limits;
+use crate::model::ImageUri;
+use crate::model::current::Image;
+use crate::world::engine::{EngineError, ImageFacts};
+
+/// The planner's state: which images are there.
+#[derive(State, Debug, Clone, PartialEq, Eq)]
+struct Images {
+    images: Map<String, u8>,
+}
+
+/// The resource of the jobs.
+struct Pulls {
+    tools: Tools,
+    cancel: Arc<Cancel>,
+    /// One token for each pull that may run.
+    tokens: (async_channel::Sender<()>, async_channel::Receiver<()>),
+}
+
+#[derive(Clone)]
+struct Job(Arc<Pulls>);
+
+/// Whether an image is there, by what the last look at the engine said.
+pub fn is_there(device: &crate::model::current::Device, uri: &ImageUri) -> bool {
+    device
+        .images
+        .get(uri)
+        .is_some_and(|image| image.id.is_some())
+}
+
+/// Pulls what is missing of `wanted`, now and whenever something of it disappears,
+/// until it is time to stop.
+pub async fn lane(tools: Tools, cancel: Arc<Cancel>, wanted: Vec<ImageUri>) {
+    let tokens = async_channel::bounded(tools.pulls_max.max(1));
+    for _ in 0..tools.pulls_max {
+        let _ = tokens.0.try_send(());
+    }
+    let pulls = Arc::new(Pulls {
+        tools: tools.clone(),
+        cancel: cancel.clone(),
+        tokens,
+    });
+    while !cancel.is_set() {
+        let seen = tools.board.version();
+        let ready = missing(&tools, &wanted);
+        if !ready.is_empty() {
+            let _active = Active::begin(&tools.board);
+            run(&pulls, &ready).await;
+            continue;
+        }
+        let now = tools.clock.now();
+        let next = tools.board.look(|board| board.next_try(None, now));
+        let time = async {
+            match next {
+                Some(at) => tools.clock.sleep_until(at).await,
+                None => future::pending().await,
+            }
+        };
+        let change = async {
+            tools.board.newer(seen).await;
+        };
+        future::or(cancel.wait(), future::or(time, change)).await;
+    }
+}
+
+/// The missing images that may be pulled now.
+fn missing(tools: &Tools, wanted: &[ImageUri]) -> Vec<ImageUri> {
+    let now = tools.clock.now();
+    tools.board.look(|board| {
+        let missing = wanted.iter().filter(|uri| !is_there(&board.device, uri));
+        let may = |uri: &&ImageUri| !board.is_waiting(&Part::Image((*uri).clone()), now);
+        missing
+            .filter(may)
+            .take(limits::WINDOW_MAX)
+            .cloned()
+            .collect()
+    })
+}
+
+async fn run(pulls: &Arc<Pulls>, ready: &[ImageUri]) {
+    let then = ready
+        .iter()
+        .map(|uri| (uri.as_str().to_owned(), super::stage::THERE))
+        .collect();
+    let worker = Worker::new()
+        .job(
+            "/images/{uri}",
+            create(pull).with_description(|Args(uri): Args<String>| format!("pull image '{uri}'")),
+        )
+        .resource(Job(pulls.clone()))
+        .initial_state(Images { images: Map::new() });
+    let then = ImagesTarget { images: then };
+    let planned = worker.and_then(|worker| Ok((worker.find_workflow(&then)?, worker)));
+    let (workflow, worker) = match planned {
+        Ok((Some(workflow), worker)) => (workflow, worker),
+        Ok((None, _)) => return no_plan(pulls, ready, "no plan was found"),
+        Err(error) => return no_plan(pulls, ready, &error.to_string()),
+    };
+    log::info!("plan for images:");
+    for line in workflow.to_string().lines() {
+        log::info!("  {line}");
+    }
+    let mut events = std::pin::pin!(worker.run_workflow(workflow));
+    while let Some(event) = events.next().await {
+        if let Err(error) = event {
+            return no_plan(pulls, ready, &error.to_string());
+        }
+    }
+}
+
+/// A mistake of ours; with the back-off it is at least not a busy one.
+fn no_plan(pulls: &Pulls, ready: &[ImageUri], said: &str) {
+    for uri in ready {
+        pulls.tools.trouble(&Part::Image(uri.clone()), said);
+    }
+}
+
+fn pull(
+    mut view: View<Option<u8>>,
+    Args(uri): Args<String>,
+    job: Res<Job>,
+) -> IO<Option<u8>, Stopped> {
+    enforce!(view.is_none());
+    *view = Some(super::stage::THERE);
+    with_io(view, move |view| async move {
+        if let (Some(Job(pulls)), Ok(uri)) = (job.as_ref(), ImageUri::parse(&uri)) {
+            pulls.pull(&uri).await?;
+        }
+        Ok(view)
+    })
+}
+
+impl Pulls {
+    async fn pull(&self, uri: &ImageUri) -> Result<(), Stopped> {
+        let part = Part::Image(uri.clone());
+        let token = future::or(async { self.tokens.1.recv().await.is_ok() }, async {
+            self.cancel.wait().await;
+            false
+        });
+        if !token.await || self.cancel.is_set() {
+            return Err(Stopped::Interrupted);
+        }
+        log::info!("pulling image '{uri}'");
+        let pulled = future::or(async { Some(self.pull_now(uri).await) }, async {
+            self.cancel.wait().await;
+            None
+        });
+        let pulled = pulled.await;
+        let _ = self.tokens.0.try_send(());
+        match pulled {
+            Some(Ok(facts)) => {
+                log::info!("image '{uri}' is there");
+                self.show(
+                    uri,
+                    Some(Image {
+                        id: Some(facts.id),
+                        progress: 100,
+                        config: facts.config,
+                    }),
+                );
+                self.tools.clear(&part);
+                super::sweep::remember(&self.tools, uri).await;
+                Ok(())
+            }
+            Some(Err(error)) => {
+                self.show(uri, None);
+                self.tools.trouble(&part, &error.to_string());
+                Err(error.into())
+            }
+            None => {
+                self.show(uri, None);
+                Err(Stopped::Interrupted)
+            }
+        }
+    }
+
+    async fn pull_now(&self, uri: &ImageUri) -> Result<ImageFacts, EngineError> {
+        self.show(uri, Some(Image::default()));
+        let progress = |percent| {
+            log::debug!("image '{uri}': {percent} %");
+            self.show(
+                uri,
+                Some(Image {
+                    progress: percent,
+                    ..Image::default()
+                }),
+            );
+        };
+        self.tools.engine.pull(uri, &progress).await?;
+        // What counts is what the engine resolves the name to now (W-38).
+        self.tools.engine.image(uri).await
+    }
+
+    fn show(&self, uri: &ImageUri, image: Option<Image>) {
+        self.tools.board.change(|board| match image {
+            Some(image) => drop(board.device.images.insert(uri.clone(), image)),
+            None => drop(board.device.images.remove(uri)),
+        });
+    }
+}

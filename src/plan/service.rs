@@ -1,0 +1,457 @@
+//! The jobs of a service's containers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::board::Part;
+use super::names::{self, OLD};
+use super::rules::{self, Situation};
+use super::work::{Busy, Work};
+use crate::limits;
+use crate::model::current::{App, Container, Identity, Restart};
+use crate::model::status::ContainerStatus;
+use crate::model::target::{ReleaseTarget, ServiceTarget};
+use crate::model::{NetworkName, ReleaseUuid, ServiceConfig, ServiceName, VolumeName};
+use crate::world::engine::{EngineError, Kind, NewContainer};
+
+/// A service that the target names, with what it needs at hand.
+struct Wanted<'a> {
+    service: &'a ServiceName,
+    target: &'a ServiceTarget,
+    release: (&'a ReleaseUuid, &'a ReleaseTarget),
+}
+
+impl Work {
+    /// The board's key of a service.
+    #[must_use]
+    pub fn service_part(&self, service: &ServiceName) -> Part {
+        Part::Service(self.app.clone(), service.clone())
+    }
+
+    fn wanted<'a>(&'a self, service: &'a ServiceName) -> Result<Wanted<'a>, EngineError> {
+        let doing = || format!("find service '{service}' in the target");
+        let (uuid, release) = self
+            .release()
+            .ok_or_else(|| EngineError::new(Kind::Refused, doing(), "there is no release"))?;
+        let target = release
+            .services
+            .get(service)
+            .ok_or_else(|| EngineError::new(Kind::Refused, doing(), "the release lacks it"))?;
+        Ok(Wanted {
+            service,
+            target,
+            release: (uuid, release),
+        })
+    }
+
+    /// Looks at the app through the rules.
+    fn situation<R>(&self, see: impl FnOnce(&Situation<'_>) -> R) -> R {
+        self.look(|app, board| {
+            see(&Situation {
+                uuid: &self.app,
+                app,
+                release: self.release().map(|(uuid, release)| (uuid, &**release)),
+                leaves: self.target.is_none(),
+                has_image: &|_| true,
+                waits: &|_| false,
+                disturbed: &board.disturbed,
+            })
+        })
+    }
+
+    /// The container that the target asks for, if there is one.
+    fn successor(&self, wanted: &Wanted<'_>) -> Option<(Arc<str>, Container)> {
+        self.situation(|situation| {
+            let found = rules::successor(situation, wanted.service, wanted.target, wanted.release);
+            found.map(|(name, container)| (name.clone(), container.clone()))
+        })
+    }
+
+    /// All containers of the service but the one that the target asks for.
+    fn others(&self, wanted: &Wanted<'_>) -> Vec<(Arc<str>, Container)> {
+        let good = self.successor(wanted);
+        let mut all = self.containers(wanted.service);
+        all.retain(|(_, found)| good.as_ref().is_none_or(|(_, good)| good.id != found.id));
+        all
+    }
+
+    /// Makes the container that the target asks for; does not start it.
+    ///
+    /// # Errors
+    /// When the engine refuses; what was moved out of the way is moved back.
+    pub async fn create(&self, service: &ServiceName) -> Result<(), EngineError> {
+        let wanted = self.wanted(service)?;
+        let key = (self.app.clone(), service.clone());
+        self.tools
+            .board
+            .change(|board| board.installing.insert(key.clone()));
+        let made = self.create_wanted(&wanted).await;
+        self.tools
+            .board
+            .change(|board| board.installing.remove(&key));
+        made
+    }
+
+    async fn create_wanted(&self, wanted: &Wanted<'_>) -> Result<(), EngineError> {
+        let config = ServiceConfig::from_json(&wanted.target.config).map_err(|err| {
+            let doing = format!("read the configuration of service '{}'", wanted.service);
+            EngineError::new(Kind::Refused, doing, err.to_string())
+        })?;
+        let short = names::container_name(wanted.service, wanted.release.0);
+        let taken = self.tools.board.look(|board| {
+            let others = board
+                .device
+                .apps
+                .iter()
+                .filter(|(app, _)| **app != self.app);
+            others
+                .into_iter()
+                .any(|(_, app)| app.containers.contains_key(&*short))
+        });
+        let long = names::container_name_long(wanted.service, wanted.release.0, &self.app);
+        if taken {
+            return self.create_named(wanted, &config, &long).await;
+        }
+        match self.create_named(wanted, &config, &short).await {
+            // Somebody who is not one of ours has the name (W-32).
+            Err(error) if error.kind == Kind::Conflict => {
+                self.create_named(wanted, &config, &long).await
+            }
+            other => other,
+        }
+    }
+
+    async fn create_named(
+        &self,
+        wanted: &Wanted<'_>,
+        config: &ServiceConfig,
+        name: &str,
+    ) -> Result<(), EngineError> {
+        let _busy = Busy::mark(&self.tools, name);
+        let moved = self.make_way(name).await?;
+        let made = self.create_on_engine(wanted, config, name).await;
+        if let (Err(_), Some(moved)) = (&made, &moved) {
+            log::info!(
+                "service '{}': its new container was not made, the old one keeps its name",
+                wanted.service
+            );
+            if self.tools.engine.rename(moved, name).await.is_ok() {
+                self.refresh(name).await?;
+            }
+        }
+        made?;
+        self.refresh(name).await
+    }
+
+    /// Moves our container of that name out of the way (D-37) and returns its new
+    /// name. Of two that an interrupted replacement left, the one that does not run goes.
+    async fn make_way(&self, name: &str) -> Result<Option<String>, EngineError> {
+        let aside = format!("{OLD}{name}");
+        let found = self.look(|app, _| {
+            let get = |name: &str| app.containers.get(name).map(|found| found.status);
+            (get(name), get(&aside))
+        });
+        let (Some(status), left) = found else {
+            return Ok(None);
+        };
+        if left.is_some() {
+            let gone = if status == ContainerStatus::Running {
+                &*aside
+            } else {
+                name
+            };
+            self.stop_if_running(gone).await?;
+            self.tools.engine.remove(gone).await?;
+            self.refresh(gone).await?;
+            if gone == name {
+                return Ok(None);
+            }
+        }
+        self.tools.engine.rename(name, &aside).await?;
+        self.refresh(&aside).await?;
+        Ok(Some(aside))
+    }
+
+    async fn create_on_engine(
+        &self,
+        wanted: &Wanted<'_>,
+        config: &ServiceConfig,
+        name: &str,
+    ) -> Result<(), EngineError> {
+        let target = self.target.as_ref();
+        let release = wanted.release.1;
+        let app = self.look(|app, _| app_storage(app));
+        let volume = |name: &VolumeName| match release.volumes.get(name) {
+            Some(config) => names::volume_name(&self.app, &app, name, config).0,
+            None => name.to_string(),
+        };
+        let network = |name: &NetworkName| names::network_name(&self.app, name);
+        let new = NewContainer {
+            name,
+            app: &self.app,
+            app_id: target.map_or(0, |target| target.id),
+            app_name: target.and_then(|target| target.name.as_deref()),
+            release: wanted.release.0,
+            service: wanted.service,
+            service_id: wanted.target.id,
+            image: &wanted.target.image,
+            config,
+            config_json: &wanted.target.config,
+            depends_on: &wanted.target.depends_on,
+            network: &network,
+            volume: &volume,
+            host: &self.tools.facts,
+        };
+        self.tools.engine.create(new).await.map(drop)
+    }
+
+    /// Gives the container that the target asks for the name of its release.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn rename(&self, service: &ServiceName) -> Result<(), EngineError> {
+        let wanted = self.wanted(service)?;
+        let Some((old, _)) = self.successor(&wanted) else {
+            return Ok(());
+        };
+        let name = names::container_name(service, wanted.release.0);
+        let _busy = (
+            Busy::mark(&self.tools, &old),
+            Busy::mark(&self.tools, &name),
+        );
+        self.make_way(&name).await?;
+        match self.tools.engine.rename(&old, &name).await {
+            Err(error) if error.kind == Kind::Conflict => {
+                let long = names::container_name_long(service, wanted.release.0, &self.app);
+                self.tools.engine.rename(&old, &long).await?;
+                self.refresh(&long).await
+            }
+            Err(error) => Err(error),
+            Ok(()) => self.refresh(&name).await,
+        }
+    }
+
+    /// Stops every other container of the service.
+    ///
+    /// # Errors
+    /// When one cannot be stopped.
+    pub async fn stop_others(&self, service: &ServiceName) -> Result<(), EngineError> {
+        let wanted = self.wanted(service)?;
+        for (name, found) in self.others(&wanted) {
+            if found.status == ContainerStatus::Running {
+                let why = reason(&found, wanted.target);
+                log::info!("stopping container '{name}' of app '{}': {why}", self.app);
+                self.stop_if_running(&name).await?;
+                self.was_stopped(&found.id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop_if_running(&self, name: &str) -> Result<(), EngineError> {
+        let found = self.look(|app, _| app.containers.get(name).cloned());
+        let Some(found) = found else { return Ok(()) };
+        if found.status != ContainerStatus::Running {
+            return Ok(());
+        }
+        let _busy = Busy::mark(&self.tools, name);
+        self.change(|app| {
+            if let Some(found) = app.containers.get_mut(name) {
+                found.status = ContainerStatus::Stopping;
+            }
+        });
+        let stopped = self
+            .tools
+            .engine
+            .stop(name, grace(found.identity.as_ref()))
+            .await;
+        // Also when it failed: what it is now is what counts.
+        self.refresh(name).await?;
+        stopped
+    }
+
+    /// Makes the container that the target asks for do what it should. If it cannot
+    /// be started, those that ran before run again (FD-14).
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn settle(&self, service: &ServiceName) -> Result<(), EngineError> {
+        let wanted = self.wanted(service)?;
+        let Some((name, found)) = self.successor(&wanted) else {
+            let doing = format!("start service '{service}'");
+            return Err(EngineError::new(Kind::Gone, doing, "its container is gone"));
+        };
+        if !wanted.target.running {
+            log::info!(
+                "stopping container '{name}' of app '{}': the target says so",
+                self.app
+            );
+            return self.stop_if_running(&name).await;
+        }
+        if found.status == ContainerStatus::Running {
+            return Ok(());
+        }
+        let _busy = Busy::mark(&self.tools, &name);
+        let started = self.tools.engine.start(&name).await;
+        self.tools.board.change_if(|board| {
+            board.disturbed.remove(&found.id);
+            false
+        });
+        self.refresh(&name).await?;
+        if started.is_err() {
+            self.bring_back(&wanted, "the new container does not start")
+                .await;
+        }
+        started
+    }
+
+    /// Starts again what a successor is to replace one day.
+    ///
+    /// # Errors
+    /// When the service is not in the target.
+    pub async fn revive(&self, service: &ServiceName) -> Result<(), EngineError> {
+        let wanted = self.wanted(service)?;
+        self.bring_back(&wanted, "its update waits").await;
+        Ok(())
+    }
+
+    /// Starts what the successor was to replace.
+    async fn bring_back(&self, wanted: &Wanted<'_>, why: &str) {
+        let keeps_running = |found: &Container| {
+            let was_ours = self.stopped_here(&found.id)
+                || self
+                    .tools
+                    .board
+                    .look(|board| board.disturbed.contains(&found.id));
+            let ran = was_ours || found.restart != Restart::No;
+            ran && found.status == ContainerStatus::Stopped
+        };
+        let others = self.others(wanted);
+        // The newest of them is the one that ran.
+        let newest = others.iter().filter(|(_, found)| keeps_running(found));
+        let Some((name, _)) = newest.max_by(|a, b| a.1.created.cmp(&b.1.created)) else {
+            return;
+        };
+        let _busy = Busy::mark(&self.tools, name);
+        match self.tools.engine.start(name).await {
+            Ok(()) => log::warn!(
+                "service '{}' of app '{}': {why}, '{name}' runs again",
+                wanted.service,
+                self.app
+            ),
+            Err(error) => log::error!(
+                "service '{}' of app '{}': {why}, and '{name}' does not start either: {error}",
+                wanted.service,
+                self.app
+            ),
+        }
+        // A failed look is repaired by the next read.
+        let _ = self.refresh(name).await;
+    }
+
+    /// Removes every other container of the service.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub async fn remove_others(&self, service: &ServiceName) -> Result<(), EngineError> {
+        let wanted = self.wanted(service)?;
+        for (name, _) in self.others(&wanted) {
+            self.remove_one(&name).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_one(&self, name: &str) -> Result<(), EngineError> {
+        self.stop_if_running(name).await?;
+        let _busy = Busy::mark(&self.tools, name);
+        let removed = self.tools.engine.remove(name).await;
+        self.refresh(name).await?;
+        removed
+    }
+
+    /// Stops every container of a service that is to go.
+    ///
+    /// # Errors
+    /// When one cannot be stopped.
+    pub async fn stop_all(&self, service: &ServiceName) -> Result<(), EngineError> {
+        for (name, found) in self.containers(service) {
+            if found.status == ContainerStatus::Running {
+                let why = match self.release() {
+                    Some((_, release)) if release.services.contains_key(service) => {
+                        "a network it uses has to be made again"
+                    }
+                    _ => "its service is not in the target",
+                };
+                log::info!("stopping container '{name}' of app '{}': {why}", self.app);
+                self.stop_if_running(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes every container of a service that is to go.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub async fn remove_all(&self, service: &ServiceName) -> Result<(), EngineError> {
+        for (name, _) in self.containers(service) {
+            self.remove_one(&name).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The part of an app that decides the names of its volumes.
+fn app_storage(app: &App) -> App {
+    App {
+        volumes: app.volumes.clone(),
+        ..App::default()
+    }
+}
+
+/// How long the container may take to stop.
+fn grace(identity: Option<&Identity>) -> Duration {
+    let config = identity.and_then(|identity| ServiceConfig::from_json(&identity.config).ok());
+    config
+        .and_then(|config| config.stop_grace())
+        .unwrap_or(limits::STOP_GRACE_DEFAULT)
+}
+
+/// Why a container is replaced (FD-37).
+fn reason(found: &Container, target: &ServiceTarget) -> String {
+    match &found.identity {
+        None => "it was not made by this agent".to_owned(),
+        Some(identity) if !identity.image.same_artifact(&target.image) => {
+            format!(
+                "its image changes from '{}' to '{}'",
+                identity.image, target.image
+            )
+        }
+        Some(identity) if identity.config != target.config => {
+            let fields = changed_fields(&identity.config, &target.config);
+            format!("its configuration changes in {fields}")
+        }
+        Some(_) if found.status == ContainerStatus::Dead => "it is dead".to_owned(),
+        Some(_) => "its networks or volumes are not those of the target".to_owned(),
+    }
+}
+
+/// The names of the fields that differ; never their values, which may be secret.
+fn changed_fields(old: &str, new: &str) -> String {
+    type Fields<'a> = std::collections::BTreeMap<String, &'a serde_json::value::RawValue>;
+    let read = |text| serde_json::from_str::<Fields<'_>>(text).unwrap_or_default();
+    let (old, new) = (read(old), read(new));
+    let differs = |name: &&String| {
+        old.get(*name).map(|value| value.get()) != new.get(*name).map(|value| value.get())
+    };
+    let names: std::collections::BTreeSet<_> = old
+        .keys()
+        .chain(new.keys())
+        .filter(differs)
+        .map(String::as_str)
+        .collect();
+    if names.is_empty() {
+        return "its form".to_owned();
+    }
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}

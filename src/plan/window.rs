@@ -1,0 +1,427 @@
+//! One planning problem: a few parts of an app, now and then.
+//!
+//! Each service's way is one branch of the plan, so that a slow one does not
+//! hold up the others of its window. The planner sees numbers ([`Stage`]).
+
+use std::sync::Arc;
+
+use futures_lite::StreamExt as _;
+use mahler::extract::{Args, Res, Target, View};
+use mahler::job::{create, delete, none, update};
+use mahler::state::{Map, State};
+use mahler::task::{Handler as _, IO, Task, enforce, with_io};
+use mahler::worker::{Uninitialized, Worker, WorkerEvent, WorkflowStatus};
+
+use super::board::Part;
+use super::rules::Agenda;
+use super::stage::{Stage, Step, network};
+use super::work::{Stopped, Work};
+use crate::model::{NetworkName, ServiceName, VolumeName};
+use crate::world::engine::EngineError;
+
+/// The planner's state: where each part of the window is.
+#[derive(State, Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    networks: Map<String, u8>,
+    volumes: Map<String, u8>,
+    services: Map<String, u8>,
+}
+
+/// The resource of the jobs.
+#[derive(Clone)]
+struct Job(Arc<Work>);
+
+/// How a window ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every job was done.
+    Done,
+    /// Some jobs failed; what failed is on the board.
+    Failed,
+    /// There is no plan: a mistake in the rules.
+    NoPlan(String),
+}
+
+/// Plans what the agenda allows, logs the plan, and runs it.
+pub async fn run(work: &Arc<Work>, agenda: &Agenda) -> Ended {
+    let now = window(agenda, |(now, _)| now);
+    let then = window(agenda, |(_, then)| then);
+    let then = WindowTarget {
+        networks: then.networks,
+        volumes: then.volumes,
+        services: then.services,
+    };
+    let worker = domain().resource(Job(work.clone())).initial_state(now);
+    let planned = worker.and_then(|worker| Ok((worker.find_workflow(&then)?, worker)));
+    let (workflow, worker) = match planned {
+        Ok((Some(workflow), worker)) => (workflow, worker),
+        Ok((None, _)) => return Ended::NoPlan("no plan was found".to_owned()),
+        Err(error) => return Ended::NoPlan(error.to_string()),
+    };
+    drop(then);
+    log::info!("plan for app '{}':", work.app);
+    for line in workflow.to_string().lines() {
+        log::info!("  {line}");
+    }
+    let mut events = std::pin::pin!(worker.run_workflow(workflow));
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(WorkerEvent::StateUpdated(_)) => {}
+            Ok(WorkerEvent::WorkflowFinished(WorkflowStatus::Success)) => return Ended::Done,
+            // The jobs have said what failed and why.
+            Ok(WorkerEvent::WorkflowFinished(WorkflowStatus::Aborted(_))) => return Ended::Failed,
+            Err(error) => return Ended::NoPlan(error.to_string()),
+        }
+    }
+    Ended::Failed
+}
+
+type Change = (Option<u8>, Option<u8>);
+
+fn window(agenda: &Agenda, side: impl Fn(Change) -> Option<u8>) -> Window {
+    let pick = |parts: &std::collections::BTreeMap<String, Change>| {
+        let known = parts
+            .iter()
+            .filter_map(|(name, change)| Some((name.clone(), side(*change)?)));
+        known.collect::<Map<_, _>>()
+    };
+    Window {
+        networks: pick(&agenda.networks),
+        volumes: pick(&agenda.volumes),
+        services: pick(&agenda.services),
+    }
+}
+
+fn domain() -> Worker<Window, Uninitialized> {
+    let service =
+        |text: &'static str| move |Args(name): Args<String>| format!("{text} service '{name}'");
+    Worker::new()
+        .job(
+            "/networks/{name}",
+            create(network_setup)
+                .with_description(|Args(n): Args<String>| format!("setup network '{n}'")),
+        )
+        .job("/networks/{name}", update(network_again))
+        .job(
+            "/networks/{name}",
+            delete(network_remove)
+                .with_description(|Args(n): Args<String>| format!("remove network '{n}'")),
+        )
+        .job(
+            "/volumes/{name}",
+            create(volume_setup)
+                .with_description(|Args(n): Args<String>| format!("setup volume '{n}'")),
+        )
+        .job(
+            "/volumes/{name}",
+            delete(volume_remove)
+                .with_description(|Args(n): Args<String>| format!("remove volume '{n}'")),
+        )
+        .job("/services/{name}", update(service_reconcile))
+        .job("/services/{name}", delete(service_uninstall))
+        .job(
+            "/services/{name}",
+            none(service_create).with_description(service("install")),
+        )
+        .job(
+            "/services/{name}",
+            none(service_rename).with_description(service("migrate")),
+        )
+        .job(
+            "/services/{name}",
+            none(service_stop).with_description(service("stop the old")),
+        )
+        .job(
+            "/services/{name}",
+            none(service_settle).with_description(service("start")),
+        )
+        .job(
+            "/services/{name}",
+            none(service_clean).with_description(service("remove the old")),
+        )
+        .job(
+            "/services/{name}",
+            none(service_revive).with_description(service("restart the old")),
+        )
+        .job(
+            "/services/{name}",
+            none(service_stop_all).with_description(service("stop")),
+        )
+        .job(
+            "/services/{name}",
+            none(service_remove).with_description(service("uninstall")),
+        )
+}
+
+/// The planner calls a job without I/O first; there is always a resource then too.
+fn work(job: &Res<Job>) -> Option<Arc<Work>> {
+    job.as_ref().map(|job| job.0.clone())
+}
+
+// ---- networks
+
+fn network_setup(
+    mut view: View<Option<u8>>,
+    Args(name): Args<String>,
+    job: Res<Job>,
+) -> IO<Option<u8>, Stopped> {
+    enforce!(view.is_none());
+    *view = Some(network::RIGHT);
+    with_io(view, move |view| async move {
+        let name = NetworkName::from(name);
+        if let Some(work) = work(&job) {
+            work.job(work.network_part(&name), work.setup_network(&name))
+                .await?;
+        }
+        Ok(view)
+    })
+}
+
+fn network_remove(
+    mut view: View<Option<u8>>,
+    Args(name): Args<String>,
+    job: Res<Job>,
+) -> IO<Option<u8>, Stopped> {
+    enforce!(view.is_some());
+    *view = None;
+    with_io(view, move |view| async move {
+        let name = NetworkName::from(name);
+        if let Some(work) = work(&job) {
+            work.job(work.network_part(&name), work.remove_network(&name))
+                .await?;
+        }
+        Ok(view)
+    })
+}
+
+/// A network whose configuration changed is made again.
+fn network_again(view: View<u8>) -> Vec<Task> {
+    if *view == network::RIGHT {
+        return Vec::new();
+    }
+    vec![network_remove.into_task(), network_setup.into_task()]
+}
+
+// ---- volumes
+
+fn volume_setup(
+    mut view: View<Option<u8>>,
+    Args(name): Args<String>,
+    job: Res<Job>,
+) -> IO<Option<u8>, Stopped> {
+    enforce!(view.is_none());
+    *view = Some(super::stage::THERE);
+    with_io(view, move |view| async move {
+        let name = VolumeName::from(name);
+        if let Some(work) = work(&job) {
+            work.job(work.volume_part(&name), work.setup_volume(&name))
+                .await?;
+        }
+        Ok(view)
+    })
+}
+
+fn volume_remove(
+    mut view: View<Option<u8>>,
+    Args(name): Args<String>,
+    job: Res<Job>,
+) -> IO<Option<u8>, Stopped> {
+    enforce!(view.is_some());
+    *view = None;
+    with_io(view, move |view| async move {
+        let name = VolumeName::from(name);
+        if let Some(work) = work(&job) {
+            work.job(work.volume_part(&name), work.remove_volume(&name))
+                .await?;
+        }
+        Ok(view)
+    })
+}
+
+// ---- services
+
+/// The way of a service as far as the target lets it go.
+fn service_reconcile(view: View<u8>, Target(goal): Target<u8>) -> Option<Vec<Task>> {
+    let (now, goal) = (Stage::from_byte(*view)?, Stage::from_byte(goal)?);
+    if goal.others_run && !now.others_run {
+        return Some(vec![service_revive.into_task()]);
+    }
+    let mut way = Vec::new();
+    match now.step {
+        Step::Missing => way.push(service_create.into_task()),
+        Step::Misnamed | Step::MisnamedSettled => way.push(service_rename.into_task()),
+        Step::Ready | Step::Settled => {}
+    }
+    if goal.step == Step::Settled {
+        if matches!(now.step, Step::Missing | Step::Misnamed | Step::Ready) {
+            if now.others_run {
+                way.push(service_stop.into_task());
+            }
+            way.push(service_settle.into_task());
+        }
+        if now.others {
+            way.push(service_clean.into_task());
+        }
+    }
+    Some(way)
+}
+
+/// A service that is to go.
+fn service_uninstall(view: View<u8>) -> Option<Vec<Task>> {
+    let now = Stage::from_byte(*view)?;
+    let mut way = Vec::new();
+    if now.others_run {
+        way.push(service_stop_all.into_task());
+    }
+    way.push(service_remove.into_task());
+    Some(way)
+}
+
+/// Which of a service's jobs to run.
+#[derive(Clone, Copy)]
+enum Do {
+    Create,
+    Rename,
+    StopOthers,
+    Settle,
+    Clean,
+    StopAll,
+    Revive,
+}
+
+/// One job of a service: `step` says what it makes of the stage, and whether it may.
+fn service_job(
+    mut view: View<u8>,
+    name: String,
+    job: Res<Job>,
+    what: Do,
+    step: impl FnOnce(Stage) -> Option<Stage>,
+) -> IO<u8, Stopped> {
+    let Some(next) = Stage::from_byte(*view).and_then(step) else {
+        return IO::abort("the service is not at that stage");
+    };
+    *view = next.to_byte();
+    with_io(view, move |view| async move {
+        if let Some(work) = work(&job) {
+            let name = ServiceName::from(name);
+            work.job(work.service_part(&name), act(&work, &name, what))
+                .await?;
+        }
+        Ok(view)
+    })
+}
+
+async fn act(work: &Work, name: &ServiceName, what: Do) -> Result<(), EngineError> {
+    match what {
+        Do::Create => work.create(name).await,
+        Do::Rename => work.rename(name).await,
+        Do::StopOthers => work.stop_others(name).await,
+        Do::Settle => work.settle(name).await,
+        Do::Clean => work.remove_others(name).await,
+        Do::StopAll => work.stop_all(name).await,
+        Do::Revive => work.revive(name).await,
+    }
+}
+
+fn service_create(view: View<u8>, Args(name): Args<String>, job: Res<Job>) -> IO<u8, Stopped> {
+    service_job(view, name, job, Do::Create, |now| {
+        (now.step == Step::Missing).then_some(Stage {
+            step: Step::Ready,
+            ..now
+        })
+    })
+}
+
+fn service_rename(view: View<u8>, Args(name): Args<String>, job: Res<Job>) -> IO<u8, Stopped> {
+    service_job(view, name, job, Do::Rename, |now| match now.step {
+        Step::Misnamed => Some(Stage {
+            step: Step::Ready,
+            ..now
+        }),
+        Step::MisnamedSettled => Some(Stage {
+            step: Step::Settled,
+            ..now
+        }),
+        _ => None,
+    })
+}
+
+fn service_stop(view: View<u8>, Args(name): Args<String>, job: Res<Job>) -> IO<u8, Stopped> {
+    service_job(view, name, job, Do::StopOthers, |now| {
+        // D-20: only when the successor is made.
+        (now.step == Step::Ready && now.others_run).then_some(Stage {
+            others_run: false,
+            ..now
+        })
+    })
+}
+
+fn service_settle(view: View<u8>, Args(name): Args<String>, job: Res<Job>) -> IO<u8, Stopped> {
+    service_job(view, name, job, Do::Settle, |now| {
+        let may = now.step == Step::Ready && !now.others_run;
+        may.then_some(Stage {
+            step: Step::Settled,
+            ..now
+        })
+    })
+}
+
+fn service_clean(view: View<u8>, Args(name): Args<String>, job: Res<Job>) -> IO<u8, Stopped> {
+    service_job(view, name, job, Do::Clean, |now| {
+        (now.step == Step::Settled && now.others).then_some(Stage::DONE)
+    })
+}
+
+fn service_revive(view: View<u8>, Args(name): Args<String>, job: Res<Job>) -> IO<u8, Stopped> {
+    service_job(view, name, job, Do::Revive, |now| {
+        (now.others && !now.others_run).then_some(Stage {
+            others_run: true,
+            ..now
+        })
+    })
+}
+
+fn service_stop_all(view: View<u8>, Args(name): Args<String>, job: Res<Job>) -> IO<u8, Stopped> {
+    service_job(view, name, job, Do::StopAll, |now| {
+        now.others_run.then_some(Stage {
+            others_run: false,
+            ..now
+        })
+    })
+}
+
+fn service_remove(
+    mut view: View<Option<u8>>,
+    Args(name): Args<String>,
+    job: Res<Job>,
+) -> IO<Option<u8>, Stopped> {
+    let now = view.and_then(Stage::from_byte);
+    enforce!(now.is_some_and(|now| !now.others_run));
+    *view = None;
+    with_io(view, move |view| async move {
+        if let Some(work) = work(&job) {
+            let name = ServiceName::from(name);
+            work.job(work.service_part(&name), work.remove_all(&name))
+                .await?;
+        }
+        Ok(view)
+    })
+}
+
+/// The board's keys of everything in a window.
+#[must_use]
+pub fn parts(work: &Work, agenda: &Agenda) -> Vec<Part> {
+    let networks = agenda
+        .networks
+        .keys()
+        .map(|name| work.network_part(&name.as_str().into()));
+    let volumes = agenda
+        .volumes
+        .keys()
+        .map(|name| work.volume_part(&name.as_str().into()));
+    let services = agenda
+        .services
+        .keys()
+        .map(|name| work.service_part(&name.as_str().into()));
+    networks.chain(volumes).chain(services).collect()
+}

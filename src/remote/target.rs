@@ -1,0 +1,106 @@
+//! Asking for the target (remote-api 2).
+
+use std::sync::PoisonError;
+
+use super::{Backend, Known, cache, refusal};
+use crate::base::hash;
+use crate::base::thread::on_thread;
+use crate::http::client::Response;
+use crate::limits;
+use crate::world::remote::{Polled, RemoteError, RemoteKind};
+
+impl Backend {
+    fn known(&self) -> Known {
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn know(&self, known: Known) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    pub(super) async fn read_cached(&self) -> Option<Vec<u8>> {
+        let (etag, document) = cache::read(&self.cache)?;
+        self.know(Known {
+            etag,
+            hash: Some(hash::short(&document)),
+        });
+        Some(document)
+    }
+
+    pub(super) async fn ask_for_target(&self) -> Result<Polled, RemoteError> {
+        let known = self.known();
+        let segment = crate::http::url::percent_encode_segment(&self.uuid);
+        let target = format!("{}/device/v3/{segment}/state", self.base);
+        let mut headers = vec![("accept", "application/json")];
+        if let Some(etag) = &known.etag {
+            headers.push(("if-none-match", etag));
+        }
+        let mut response = self.exchange("GET", &target, &headers, None).await?;
+        match response.status() {
+            304 => {
+                response.discard().await;
+                Ok(if known.etag.is_some() {
+                    Polled::Unchanged
+                } else {
+                    Polled::UnknownDevice
+                })
+            }
+            200 => self.take(&mut response, &known).await,
+            _ => Err(refusal(&response)),
+        }
+    }
+
+    async fn take(&self, response: &mut Response, known: &Known) -> Result<Polled, RemoteError> {
+        let etag = response
+            .header("etag")
+            .filter(|etag| !etag.is_empty())
+            .map(str::to_owned);
+        let document = response
+            .bytes(limits::TARGET_BYTES_MAX)
+            .await
+            .map_err(|error| {
+                let kind = match error.kind {
+                    crate::http::client::ErrorKind::TooLarge => RemoteKind::Unreadable,
+                    // An incomplete answer is a broken transfer, never a document (R-HTTP-2).
+                    _ => RemoteKind::Later(None),
+                };
+                RemoteError {
+                    kind,
+                    said: error.to_string(),
+                }
+            })?;
+        if let Err(error) = serde_json::from_slice::<&serde_json::value::RawValue>(&document) {
+            let said = format!("the answer is not JSON: {error}");
+            return Err(RemoteError {
+                kind: RemoteKind::Unreadable,
+                said,
+            });
+        }
+        let hash = hash::short(&document);
+        let is_new = known.hash != Some(hash);
+        if is_new || known.etag != etag {
+            self.keep(etag.clone(), &document).await;
+        }
+        self.know(Known {
+            etag,
+            hash: Some(hash),
+        });
+        Ok(if is_new {
+            Polled::Changed(document.into())
+        } else {
+            Polled::Unchanged
+        })
+    }
+
+    /// A target that cannot be written down is applied all the same.
+    async fn keep(&self, etag: Option<String>, document: &[u8]) {
+        let (file, copy) = (self.cache.clone(), document.to_owned());
+        let written = on_thread(move || cache::write(&file, etag.as_deref(), &copy)).await;
+        if let Err(error) = written {
+            log::warn!("the target is not kept for the next start: {error}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Target to containers, through the local API of an unmanaged agent.
+
+use serde_json::{Value, json};
+
+use crate::support::engine::{App, app, call, service};
+use crate::support::{Agent, Options, Scratch, alone, image, until};
+
+fn start(dir: &Scratch) -> Agent {
+    Agent::start(&dir.0, &Options::default())
+}
+
+fn three(changed: &str) -> Value {
+    json!({
+        "services": {
+            "web": service(1, json!({"networks": ["front"], "depends_on": ["db"]})),
+            "worker": service(2, json!({"networks": ["front"], "environment": {"A": changed}})),
+            "db": service(3, json!({"volumes": ["data:/data"], "networks": ["front"]})),
+        },
+        "networks": {"front": {}},
+        "volumes": {"data": {}},
+    })
+}
+
+#[test]
+fn an_app_is_installed_updated_and_removed() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    agent.set(&mine.0, &app("r1", three("1")));
+    agent.wait_for("done");
+    for name in ["web", "worker", "db"] {
+        assert!(mine.is_running(name), "{name}");
+    }
+    assert_eq!(mine.service("web").unwrap()["Name"], "/web_r1");
+    assert_eq!(mine.volumes(), [format!("data_{}", mine.0)]);
+    let before = (mine.id("web"), mine.id("worker"), mine.id("db"));
+
+    // A new release in which one service changes keeps the other two (O-11).
+    agent.set(&mine.0, &app("r2", three("2")));
+    agent.wait_for("done");
+    assert_eq!((mine.id("web"), mine.id("db")), (before.0, before.2));
+    assert_ne!(mine.id("worker"), before.1);
+    assert_eq!(mine.service("web").unwrap()["Name"], "/web_r2");
+    assert_eq!(
+        mine.containers().len(),
+        3,
+        "nothing of the old release is left"
+    );
+    let shown = agent.get(&format!("/v3/device/apps/{}", mine.0));
+    assert_eq!(shown["releases"]["r2"]["installed"], true);
+    assert_eq!(
+        shown["releases"]["r2"]["services"]["web"]["oci"]["status"],
+        "running"
+    );
+
+    agent.remove(&mine.0);
+    agent.wait_for("done");
+    assert!(
+        mine.containers().is_empty() && mine.networks().is_empty() && mine.volumes().is_empty()
+    );
+    assert_eq!(
+        agent
+            .call("GET", &format!("/v3/device/apps/{}", mine.0), None)
+            .0,
+        404
+    );
+}
+
+#[test]
+fn fd_18_fd_34_the_same_target_changes_nothing_also_after_a_kill() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let body = app("r1", three("1"));
+    agent.set(&mine.0, &body);
+    agent.wait_for("done");
+    let before = mine.containers();
+    agent.set(&mine.0, &body);
+    agent.wait_for("done");
+    assert_eq!(mine.containers().len(), before.len());
+    let started = |name: &str| mine.service(name).unwrap()["State"]["StartedAt"].clone();
+    let (id, at) = (mine.id("web"), started("web"));
+
+    agent.kill();
+    let agent = start(&dir);
+    agent.wait_for_log("is at its target");
+    agent.wait_for("done");
+    assert_eq!((mine.id("web"), started("web")), (id, at));
+    let shown = agent.get(&format!("/v3/device/apps/{}", mine.0));
+    assert_eq!(shown["id"], 12, "the target was taken up again");
+}
+
+#[test]
+fn what_is_killed_or_removed_by_hand_comes_back() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    agent.set(&mine.0, &app("r1", three("1")));
+    agent.wait_for("done");
+    call(
+        "POST",
+        &format!("/containers/{}/kill", mine.id("worker")),
+        None,
+    );
+    until("the killed container", || {
+        mine.is_running("worker").then_some(())
+    });
+    let removed = mine.id("db");
+    call("DELETE", &format!("/containers/{removed}?force=true"), None);
+    until("the removed container", || {
+        (mine.is_running("db") && mine.id("db") != removed).then_some(())
+    });
+    agent.wait_for("done");
+    assert_eq!(mine.containers().len(), 3);
+}
+
+#[test]
+fn fd_14_a_replacement_that_does_not_start_brings_the_old_container_back() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let one = |composition| app("r1", json!({"services": {"main": service(1, composition)}}));
+    agent.set(&mine.0, &one(json!({})));
+    agent.wait_for("done");
+    let old = mine.id("main");
+    agent.set(&mine.0, &one(json!({"command": ["/nonexistent"]})));
+    agent.wait_for_log("runs again");
+    let is_running = |id: &str| {
+        call("GET", &format!("/containers/{id}/json"), None).1["State"]["Running"] == true
+    };
+    assert!(is_running(&old), "the old container runs again");
+    assert_eq!(agent.status(), "applying changes");
+    let detail = agent.get(&format!("/v3/device/apps/{}?detail=true", mine.0));
+    let said = detail["releases"]["r1"]["services"]["main"]["detail"]["last_error"].as_str();
+    assert!(
+        said.is_some_and(|said| said.contains("nonexistent")),
+        "{detail}"
+    );
+    // A good target makes it whole.
+    agent.set(&mine.0, &one(json!({"environment": {"A": "1"}})));
+    agent.wait_for("done");
+    assert!(mine.is_running("main"));
+    assert_eq!(mine.containers().len(), 1);
+}
+
+#[test]
+fn fd_23_d_16_an_image_that_cannot_be_pulled_holds_up_only_what_needs_it() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let mut bad = service(2, json!({}));
+    bad["image"] = json!(format!("{}-nowhere", image()));
+    let release = |more: &str| {
+        json!({"services": {
+            "good": service(1, json!({"environment": {"A": more}})), "bad": bad.clone(),
+        }})
+    };
+    agent.set(&mine.0, &app("r1", release("1")));
+    until("the good service", || mine.is_running("good").then_some(()));
+    assert_eq!(agent.status(), "applying changes");
+    let first = mine.id("good");
+    // In an update nothing old stops before all images are there; it heals meanwhile.
+    agent.set(&mine.0, &app("r1", release("2")));
+    agent.wait_for_log("next try");
+    call("POST", &format!("/containers/{first}/kill"), None);
+    let state =
+        || call("GET", &format!("/containers/{first}/json"), None).1["State"]["Running"] == true;
+    until("the old container", || state().then_some(()));
+    agent.set(
+        &mine.0,
+        &app(
+            "r1",
+            json!({"services": {"good": service(1, json!({"environment": {"A": "2"}}))}}),
+        ),
+    );
+    agent.wait_for("done");
+    assert_ne!(mine.id("good"), first);
+}
+
+#[test]
+fn fd_43_dependencies_gate_as_compose_says() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let on = |name: &str, condition: &str| json!({"depends_on": {name: {"condition": condition}}});
+    let healthy = json!({"healthcheck": {"test": ["CMD", "true"], "interval": "1s", "retries": 3}});
+    let once = json!({"command": ["true"], "restart": "no"});
+    let body = json!({"services": {
+        "db": service(1, healthy), "web": service(2, on("db", "service_healthy")),
+        "init": service(3, once), "app": service(4, on("init", "service_completed_successfully")),
+    }});
+    agent.set(&mine.0, &app("r1", body));
+    agent.wait_for("done");
+    assert!(mine.is_running("web") && mine.is_running("app"));
+    let at = |name: &str, key: &str| {
+        mine.service(name).unwrap()["State"][key]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(
+        at("app", "StartedAt") > at("init", "FinishedAt"),
+        "after it has ended"
+    );
+    assert_eq!(
+        mine.service("db").unwrap()["State"]["Health"]["Status"],
+        "healthy"
+    );
+    assert!(
+        !mine.is_running("init"),
+        "what has finished is not started again"
+    );
+
+    // Both change: the new one waits for what fails, and the old one goes on.
+    let mut after = on("init", "service_completed_successfully");
+    after["environment"] = json!({"A": "2"});
+    let failing = json!({"services": {
+        "init": service(3, json!({"command": ["false"], "restart": "no"})),
+        "app": service(4, after),
+    }});
+    let old = mine.id("app");
+    agent.set(&mine.0, &app("r2", failing));
+    agent.wait_for("aborted");
+    let why = agent.get("/v3/status?detail=true")["reason"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        why.contains("init") && why.contains("ended with an error"),
+        "{why}"
+    );
+    let state = call("GET", &format!("/containers/{old}/json"), None).1;
+    assert_eq!(state["State"]["Running"], true, "the old one goes on");
+}
+
+#[test]
+fn d_12_a_volume_stays_when_it_leaves_the_release() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    agent.set(&mine.0, &app("r1", json!({
+        "services": {"main": service(1, json!({"volumes": ["data:/data"]}))}, "volumes": {"data": {}}})));
+    agent.wait_for("done");
+    agent.set(
+        &mine.0,
+        &app("r2", json!({"services": {"main": service(1, json!({}))}})),
+    );
+    agent.wait_for("done");
+    assert_eq!(mine.volumes(), [format!("data_{}", mine.0)]);
+}
+
+#[test]
+fn a_changed_network_is_made_again_with_its_services() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let body = |internal: bool| {
+        app(
+            "r1",
+            json!({
+        "services": {"main": service(1, json!({"networks": ["net"]}))},
+        "networks": {"net": {"internal": internal}}}),
+        )
+    };
+    agent.set(&mine.0, &body(false));
+    agent.wait_for("done");
+    agent.set(&mine.0, &body(true));
+    agent.wait_for("done");
+    assert_eq!(mine.networks().len(), 1);
+    assert_eq!(mine.networks()[0]["Internal"], true);
+    assert!(mine.is_running("main"));
+}
+
+#[test]
+fn se_w_02_d_10_environment_values_stay_text() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let env = json!({"A": "007", "B": "1.0", "C": "nan", "D": "12e4567", "E": "", "F": "15"});
+    agent.set(
+        &mine.0,
+        &app(
+            "r1",
+            json!({"services": {"main": service(1, json!({"environment": env}))}}),
+        ),
+    );
+    agent.wait_for("done");
+    let found = mine.service("main").unwrap()["Config"]["Env"].clone();
+    let found: Vec<&str> = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    for want in ["A=007", "B=1.0", "C=nan", "D=12e4567", "E=", "F=15"] {
+        assert!(found.contains(&want), "{want} in {found:?}");
+    }
+    let shown = agent.get(&format!("/v3/device/apps/{}", mine.0));
+    let shown = &shown["releases"]["r1"]["services"]["main"]["config"]["environment"];
+    assert_eq!((&shown["A"], &shown["F"]), (&json!("007"), &json!(15)));
+}
+
+#[test]
+fn w_11_edits_of_several_apps_in_quick_succession_all_count() {
+    let (_alone, dir) = (alone(), Scratch::new());
+    let apps = [App::new(), App::new(), App::new(), App::new()];
+    let agent = start(&dir);
+    for mine in &apps {
+        let path = format!("/v3/device/apps/{}", mine.0);
+        let body = app(
+            &mine.0[..8],
+            json!({"services": {"main": service(1, json!({}))}}),
+        );
+        assert_eq!(agent.call("POST", &path, Some(&body)).0, 202);
+    }
+    agent.wait_for("done");
+    for mine in &apps {
+        assert!(mine.is_running("main"));
+    }
+}
+
+#[test]
+fn many_services_go_through_windows() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let services: serde_json::Map<_, _> = (0..20)
+        .map(|n| (format!("s{n:02}"), service(n, json!({}))))
+        .collect();
+    agent.set(&mine.0, &app("r1", json!({"services": services})));
+    agent.wait_for("done");
+    assert_eq!(
+        mine.containers()
+            .iter()
+            .filter(|found| found["State"] == "running")
+            .count(),
+        20
+    );
+}
+
+#[test]
+fn running_false_makes_a_container_and_does_not_run_it() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let body = |running: bool| {
+        let mut main = service(1, json!({}));
+        main["running"] = json!(running);
+        app("r1", json!({"services": {"main": main}}))
+    };
+    agent.set(&mine.0, &body(false));
+    agent.wait_for("done");
+    assert_eq!(mine.containers().len(), 1);
+    assert!(!mine.is_running("main"));
+    agent.set(&mine.0, &body(true));
+    agent.wait_for("done");
+    assert!(mine.is_running("main"));
+    agent.set(&mine.0, &body(false));
+    agent.wait_for("done");
+    assert!(!mine.is_running("main"));
+}

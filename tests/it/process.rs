@@ -1,0 +1,88 @@
+//! The program as a process: options, signals, files.
+
+use crate::support::{Agent, Options, Scratch, program};
+
+fn ends(args: &[&str]) -> (i32, String) {
+    let dir = Scratch::new();
+    let out = program().env("HOME", &dir.0).args(args).output().unwrap();
+    let text =
+        String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout);
+    (out.status.code().unwrap(), text)
+}
+
+#[test]
+fn bad_options_end_with_2_and_one_sentence() {
+    #[rustfmt::skip]
+    let cases: &[(&[&str], &str)] = &[
+        (&["--nope"], "--nope"),
+        (&["--uuid"], "uuid"),
+        (&["--remote-api-key", "k"], "--uuid"),
+        (&["--local-api-address", "localhost:48484"], "--local-api-address"),
+        (&["--remote-api-endpoint", "ftp://x"], "--remote-api-endpoint"),
+        (&["--pulls-max", "0"], "--pulls-max"),
+        (&["--legacy-api-endpoint", "http://x", "--legacy-api-key", "k"], "legacy"),
+        (&["--provisioning-key", "k"], "provisioning-key"),
+        (&["--user-apps", "off"], "--user-apps"),
+    ];
+    for (args, want) in cases {
+        let (code, said) = ends(args);
+        assert_eq!(code, 2, "{args:?}: {said}");
+        assert!(said.contains(want), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn help_and_version() {
+    let (code, help) = ends(&["--help"]);
+    assert_eq!(code, 0);
+    assert!(help.contains("--local-api-address") && help.lines().all(|line| line.len() <= 100));
+    assert_eq!(
+        ends(&["--version"]),
+        (0, format!("helios {}\n", env!("CARGO_PKG_VERSION")))
+    );
+}
+
+#[test]
+fn a_failed_start_ends_with_1_and_a_sentence() {
+    let (code, said) = ends(&["--local-api-address", "/nonexistent/dir/api.sock"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("/nonexistent/dir/api.sock"), "{said}");
+}
+
+fn without_engine(dir: &Scratch) -> Agent {
+    let engine = Some("unix:///nonexistent/engine.sock".to_owned());
+    Agent::start(
+        &dir.0,
+        &Options {
+            engine,
+            ..Options::default()
+        },
+    )
+}
+
+#[test]
+fn d_32_sigterm_and_sigint_end_it_in_order() {
+    for signal in ["-TERM", "-INT"] {
+        let dir = Scratch::new();
+        let agent = without_engine(&dir);
+        agent.signal(signal);
+        assert_eq!(agent.stop(), Some(0), "{signal}");
+        assert!(!dir.0.join("api.sock").exists(), "the socket file is gone");
+    }
+}
+
+#[test]
+fn d_27_a_socket_file_that_was_left_behind_is_replaced() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = Scratch::new();
+    without_engine(&dir).kill();
+    assert!(dir.0.join("api.sock").exists());
+    let agent = without_engine(&dir);
+    assert_eq!(agent.status(), "done");
+    let mode = std::fs::metadata(dir.0.join("api.sock"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}

@@ -1,0 +1,149 @@
+//! The engine as a test sees it: what is there, and what somebody else does to it.
+
+use std::path::PathBuf;
+
+use helios::http::client::Endpoint;
+use helios::http::url::percent_encode_segment;
+use serde_json::{Value, json};
+
+use super::{env, http, image};
+
+pub fn endpoint() -> Endpoint {
+    let url = env("HELIOS_TEST_ENGINE");
+    match url.strip_prefix("unix://") {
+        Some(path) => Endpoint::Unix(PathBuf::from(path)),
+        None => {
+            let rest = url.split_once("://").unwrap().1;
+            let (host, port) = rest.rsplit_once(':').unwrap();
+            Endpoint::Tcp {
+                host: host.into(),
+                port: port.parse().unwrap(),
+            }
+        }
+    }
+}
+
+pub fn call(method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    let text = body.map(|body| body.to_string());
+    let headers: &[(&str, &str)] = &[("content-type", "application/json")];
+    let (status, bytes) = http(
+        endpoint(),
+        method,
+        path,
+        headers,
+        text.as_ref().map(|text| text.as_bytes()),
+    );
+    (
+        status,
+        serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+    )
+}
+
+/// An app's objects on the engine; whatever is left of them goes with this value.
+pub struct App(pub String);
+
+impl App {
+    pub fn new() -> App {
+        App(super::unique())
+    }
+
+    fn filter(&self) -> String {
+        let filter = json!({"label": [format!("io.balena.app-uuid={}", self.0)]});
+        percent_encode_segment(&filter.to_string())
+    }
+
+    /// Its containers as listed, oldest first, running or not.
+    pub fn containers(&self) -> Vec<Value> {
+        let path = format!("/containers/json?all=true&filters={}", self.filter());
+        let mut found = call("GET", &path, None)
+            .1
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        found.reverse();
+        found
+    }
+
+    /// The container of a service, inspected.
+    pub fn service(&self, name: &str) -> Option<Value> {
+        let all = self.containers();
+        let mine = all
+            .iter()
+            .find(|found| found["Labels"]["io.balena.service-name"] == name)?;
+        let (status, found) = call(
+            "GET",
+            &format!("/containers/{}/json", mine["Id"].as_str()?),
+            None,
+        );
+        (status == 200).then_some(found)
+    }
+
+    /// The id of a service's container.
+    pub fn id(&self, name: &str) -> String {
+        let found = self
+            .service(name)
+            .unwrap_or_else(|| panic!("no container of '{name}'"));
+        found["Id"].as_str().unwrap().to_owned()
+    }
+
+    pub fn is_running(&self, name: &str) -> bool {
+        self.service(name)
+            .is_some_and(|found| found["State"]["Running"] == true)
+    }
+
+    pub fn networks(&self) -> Vec<Value> {
+        let path = format!("/networks?filters={}", self.filter());
+        call("GET", &path, None)
+            .1
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    pub fn volumes(&self) -> Vec<String> {
+        let path = format!("/volumes?filters={}", self.filter());
+        let found = call("GET", &path, None).1;
+        let found = found["Volumes"].as_array().cloned().unwrap_or_default();
+        found
+            .iter()
+            .map(|volume| volume["Name"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        for found in self.containers() {
+            let id = found["Id"].as_str().unwrap_or_default();
+            call(
+                "DELETE",
+                &format!("/containers/{id}?force=true&v=true"),
+                None,
+            );
+        }
+        for found in self.networks() {
+            call(
+                "DELETE",
+                &format!("/networks/{}", found["Id"].as_str().unwrap_or_default()),
+                None,
+            );
+        }
+        for name in self.volumes() {
+            call("DELETE", &format!("/volumes/{name}"), None);
+        }
+    }
+}
+
+/// A service that runs until it is told to stop, and then does so at once.
+pub fn service(id: u32, more: Value) -> Value {
+    let mut composition = json!({"command": ["sleep", "infinity"], "stop_signal": "SIGKILL"});
+    if let (Some(base), Value::Object(more)) = (composition.as_object_mut(), more) {
+        base.extend(more);
+    }
+    json!({"id": id, "image": image(), "composition": composition})
+}
+
+/// An app document with one release.
+pub fn app(release: &str, body: Value) -> Value {
+    json!({"id": 12, "name": "test", "releases": {release: body}})
+}
