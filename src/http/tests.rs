@@ -1,5 +1,6 @@
 //! Client against server, in one process and one thread, over TCP and Unix.
 
+mod fuzz;
 mod scripted;
 #[cfg(feature = "tls")]
 mod secure;
