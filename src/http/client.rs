@@ -213,9 +213,7 @@ impl Exchange<'_> {
             &mut conn.out,
             if says_length { length } else { Framing::None },
         );
-        let sent = conn
-            .send_until_answered(body, || self.head_deadline())
-            .await;
+        let sent = conn.send_until_refused(body, || self.head_deadline()).await;
         match sent.map_err(|err| self.failed(err, false))? {
             Sent::Nothing => Err(self.failed(ConnError::CutShort, true)),
             sent => self.answer(conn, sent).await,
@@ -237,10 +235,9 @@ impl Exchange<'_> {
                 *left = left
                     .checked_sub(piece.len() as u64)
                     .ok_or_else(other_length)?;
-                sent = conn.send([piece, &[], &[]], limit).await;
+                sent = conn.send(piece, limit).await;
             } else if !piece.is_empty() {
-                let size = format!("{:x}\r\n", piece.len());
-                sent = conn.send([size.as_bytes(), piece, b"\r\n"], limit).await;
+                sent = conn.send_chunk(piece, limit).await;
             }
         }
         match (sent, left) {
@@ -249,7 +246,7 @@ impl Exchange<'_> {
             (Err(err), _) => Err(self.server.error(err)),
             (Ok(()), Some(1..)) => Err(other_length()),
             (Ok(()), Some(0)) => Ok(Sent::All),
-            (Ok(()), None) => match conn.send([b"0\r\n\r\n", &[], &[]], limit).await {
+            (Ok(()), None) => match conn.send_chunk(&[], limit).await {
                 Ok(()) => Ok(Sent::All),
                 Err(_) => Ok(Sent::Part),
             },

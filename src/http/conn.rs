@@ -9,16 +9,17 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+use std::mem;
 use std::ops::Range;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
 use futures_lite::{AsyncRead, AsyncWrite};
 
-use super::body::Body;
-use super::head::{HeadError, Limits, Scan};
+use super::body::{Body, Step};
+use super::head::{HeadError, Limits, Scan, put_line};
 use crate::limits::{HTTP_BUF_BYTES, HTTP_BUF_BYTES_MAX};
 
 /// Why a connection is of no more use.
@@ -109,15 +110,88 @@ pub fn after(limit: Duration) -> Instant {
     Instant::now() + limit.min(Duration::from_secs(u32::MAX.into()))
 }
 
-/// How a write ended that could be overtaken by the peer's answer.
+/// How far a request got, when the peer could refuse it before its end.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Sent {
     /// All of it.
     All,
-    /// The peer answered, or gave up, before it had taken everything.
+    /// The peer refused, or gave up, before it had taken everything.
     Part,
     /// The peer took nothing at all.
     Nothing,
+}
+
+/// What has arrived: first the head that is being worked on, then what is unread.
+#[derive(Debug, Default)]
+struct Buf {
+    bytes: Vec<u8>,
+    head: usize,
+    pos: usize,
+    end: usize,
+}
+
+impl Buf {
+    fn unread(&self) -> &[u8] {
+        &self.bytes[self.pos..self.end]
+    }
+
+    /// Makes this part of what is unread the head, and drops all in front of it.
+    fn set_head(&mut self, head: Range<usize>) {
+        self.bytes.copy_within(self.pos + head.start..self.end, 0);
+        self.end -= self.pos + head.start;
+        self.head = head.len();
+        self.pos = self.head;
+    }
+
+    /// Makes sure that there is space behind `end`: by moving, then by growing.
+    fn make_room(&mut self) {
+        let full = self.end == self.bytes.len();
+        if self.pos == self.end {
+            (self.pos, self.end) = (self.head, self.head);
+        } else if full && self.pos > self.head {
+            self.bytes.copy_within(self.pos..self.end, self.head);
+            (self.pos, self.end) = (self.head, self.head + self.end - self.pos);
+        }
+        let (len, max) = (self.bytes.len(), self.head + HTTP_BUF_BYTES_MAX);
+        let double = (len * 2).max(self.head + HTTP_BUF_BYTES);
+        if self.end == len {
+            // Only a head outgrows `max`, and `Scan` refuses that in time.
+            self.bytes.resize(double, 0);
+        } else if full && len < max {
+            // A read that filled all there was suggests that there is more to come.
+            self.bytes.resize(double.min(max), 0);
+        }
+    }
+
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut (impl AsyncRead + Unpin),
+    ) -> Poll<io::Result<usize>> {
+        let got = ready!(Pin::new(stream).poll_read(cx, &mut self.bytes[self.end..]))?;
+        self.end += got;
+        Poll::Ready(Ok(got))
+    }
+
+    /// Ready once the peer has begun an answer that refuses, or has closed. One
+    /// that only chats may go on, and is not listened to any longer.
+    fn poll_refusal(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut (impl AsyncRead + Unpin),
+    ) -> Poll<io::Result<bool>> {
+        const STATUS_AT: usize = "HTTP/1.1 ".len();
+        while self.unread().len() <= STATUS_AT {
+            self.make_room();
+            if ready!(self.poll_fill(cx, stream))? == 0 {
+                return Poll::Ready(Ok(true));
+            }
+        }
+        match self.unread()[STATUS_AT] {
+            b'3'..=b'5' => Poll::Ready(Ok(true)),
+            _ => Poll::Pending,
+        }
+    }
 }
 
 /// A stream, the bytes that have arrived on it, and where in them we are.
@@ -125,29 +199,23 @@ pub enum Sent {
 pub struct Conn<S> {
     stream: S,
     watch: Watch,
+    buf: Buf,
     /// What heads are put together in before they are sent.
     pub out: Vec<u8>,
     /// What is left of the body behind the current head.
     pub body: Body,
-    buf: Vec<u8>,
-    head: usize,
-    pos: usize,
-    end: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     /// A connection over a stream just opened.
     pub fn new(stream: S) -> Conn<S> {
-        let (watch, buf, out) = (Watch::default(), Vec::new(), Vec::new());
+        let (watch, buf, out, body) = (Watch::default(), Buf::default(), Vec::new(), Body::None);
         Conn {
             stream,
             watch,
-            out,
-            body: Body::None,
             buf,
-            head: 0,
-            pos: 0,
-            end: 0,
+            out,
+            body,
         }
     }
 
@@ -156,32 +224,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         &mut self.stream
     }
 
+    /// The stream alone.
+    pub fn into_stream(self) -> S {
+        self.stream
+    }
+
     /// The bytes of the current head.
     #[must_use]
     pub fn head(&self) -> &[u8] {
-        &self.buf[..self.head]
+        &self.buf.bytes[..self.buf.head]
     }
 
     /// These bytes, as handed out by [`Conn::piece`].
     #[must_use]
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
-        &self.buf[range]
+        &self.buf.bytes[range]
     }
 
     /// Whether bytes have arrived that nobody has looked at.
     #[must_use]
     pub fn has_unread(&self) -> bool {
-        self.pos < self.end
+        !self.buf.unread().is_empty()
+    }
+
+    /// Takes out what has arrived and nobody has looked at.
+    pub fn take_unread(&mut self) -> Vec<u8> {
+        let unread = self.buf.unread().to_vec();
+        self.buf.pos = self.buf.end;
+        unread
     }
 
     /// Lets go of the current head and, if nothing has arrived behind it, of
     /// more buffer than a connection at rest may hold.
     pub fn rest(&mut self) {
-        self.buf.copy_within(self.pos..self.end, 0);
-        (self.head, self.pos, self.end) = (0, 0, self.end - self.pos);
-        if self.end <= HTTP_BUF_BYTES && self.buf.len() > HTTP_BUF_BYTES {
-            self.buf.truncate(HTTP_BUF_BYTES);
-            self.buf.shrink_to_fit();
+        self.buf.set_head(0..0);
+        if self.buf.end <= HTTP_BUF_BYTES {
+            self.buf.bytes.truncate(HTTP_BUF_BYTES);
+            self.buf.bytes.shrink_to_fit();
         }
         if self.out.capacity() > HTTP_BUF_BYTES {
             self.out = Vec::new();
@@ -191,25 +270,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     /// Takes the current head out, and the whole buffer with it: a pooled
     /// connection holds none.
     pub fn take_head(&mut self) -> Vec<u8> {
-        let mut head = std::mem::take(&mut self.buf);
-        head.truncate(self.head);
+        let Buf {
+            bytes: mut head,
+            head: len,
+            ..
+        } = mem::take(&mut self.buf);
+        head.truncate(len);
         head.shrink_to_fit();
-        (self.head, self.pos, self.end) = (0, 0, 0);
-        self.out = Vec::new();
-        self.watch = Watch::default();
+        (self.out, self.watch) = (Vec::new(), Watch::default());
         head
-    }
-
-    /// Takes out what has arrived and nobody has looked at.
-    pub fn take_unread(&mut self) -> Vec<u8> {
-        let unread = self.buf[self.pos..self.end].to_vec();
-        self.pos = self.end;
-        unread
-    }
-
-    /// The stream alone.
-    pub fn into_stream(self) -> S {
-        self.stream
     }
 
     /// Waits for the first byte of the next message; `false` when the peer
@@ -221,15 +290,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     /// Reads the next head; from here on it is [`Conn::head`].
     pub async fn read_head(&mut self, limits: Limits, deadline: Instant) -> Result<(), ConnError> {
         // The head before this one is over.
-        self.head = 0;
+        self.buf.head = 0;
         let mut scan = Scan::default();
         loop {
-            let unread = &self.buf[self.pos..self.end];
-            if let Some(head) = scan.end(unread, limits)? {
-                self.buf.copy_within(self.pos + head.start..self.end, 0);
-                self.end -= self.pos + head.start;
-                self.head = head.len();
-                self.pos = self.head;
+            if let Some(head) = scan.end(self.buf.unread(), limits)? {
+                self.buf.set_head(head);
                 return Ok(());
             }
             if self.fill(deadline).await? == 0 {
@@ -241,12 +306,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     /// Where the next piece of the body lies in [`Conn::bytes`]; none at its end.
     pub async fn piece(&mut self, deadline: Instant) -> Result<Option<Range<usize>>, ConnError> {
         while !self.body.is_over() {
-            let unread = &self.buf[self.pos..self.end];
-            if let Some(step) = self.body.next(unread).map_err(|_| ConnError::Framing)? {
-                let (used, is_data) = (step.used, !step.data.is_empty());
-                self.pos += used;
+            let step = self
+                .body
+                .next(self.buf.unread())
+                .map_err(|_| ConnError::Framing)?;
+            if let Some(Step { used, data }) = step {
+                let start = self.buf.pos;
+                let is_data = !data.is_empty();
+                self.buf.pos += used;
                 if is_data {
-                    return Ok(Some(self.pos - used..self.pos));
+                    return Ok(Some(start..self.buf.pos));
                 }
             } else if self.fill(deadline).await? == 0 {
                 if self.body != Body::UntilClose {
@@ -270,149 +339,103 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         Ok(true)
     }
 
-    /// Sends all of `parts`, each write within `limit`.
-    pub async fn send(&mut self, parts: [&[u8]; 3], limit: Duration) -> Result<(), ConnError> {
-        let (stream, watch) = (&mut self.stream, &mut self.watch);
-        send_parts(stream, watch, parts, limit).await
+    /// Waits for more bytes; zero means that the peer closed its side.
+    async fn fill(&mut self, deadline: Instant) -> Result<usize, ConnError> {
+        self.buf.make_room();
+        let read = poll_fn(|cx| self.buf.poll_fill(cx, &mut self.stream));
+        Ok(self.watch.until(deadline, read).await??)
+    }
+
+    /// Sends these bytes, each write within `limit`.
+    pub async fn send(&mut self, bytes: &[u8], limit: Duration) -> Result<(), ConnError> {
+        self.push([bytes, &[], &[]], || after(limit), false).await.1
     }
 
     /// Sends what was put together in [`Conn::out`], and `body` behind it.
     pub async fn send_out(&mut self, body: &[u8], limit: Duration) -> Result<(), ConnError> {
-        let (stream, watch) = (&mut self.stream, &mut self.watch);
-        send_parts(stream, watch, [&self.out, body, &[]], limit).await
+        let out = mem::take(&mut self.out);
+        let (_, result) = self.push([&out, body, &[]], || after(limit), false).await;
+        self.out = out;
+        result
+    }
+
+    /// Sends these bytes as a chunk; if there are none, the last one.
+    pub async fn send_chunk(&mut self, data: &[u8], limit: Duration) -> Result<(), ConnError> {
+        let mut out = mem::take(&mut self.out);
+        out.clear();
+        put_line(&mut out, format_args!("{:x}", data.len()));
+        let (_, result) = self
+            .push([&out, data, b"\r\n"], || after(limit), false)
+            .await;
+        self.out = out;
+        result
     }
 
     /// Like [`Conn::send_out`], but stops as soon as the peer refuses: a server
     /// may do so before it has taken all of the body. Each write has until
     /// `deadline`.
-    pub async fn send_until_answered(
+    pub async fn send_until_refused(
         &mut self,
         body: &[u8],
         deadline: impl Fn() -> Instant,
     ) -> Result<Sent, ConnError> {
-        let out = std::mem::take(&mut self.out);
-        let (mut sent, all) = (0, out.len() + body.len());
-        while sent < all {
-            let rest = [
-                &out[sent.min(out.len())..],
-                &body[sent.saturating_sub(out.len())..],
-            ];
-            self.make_room();
-            let Conn {
-                stream,
-                watch,
-                buf,
-                end,
-                ..
-            } = self;
-            // Enough to see a status is enough.
-            let room = if *end < b"HTTP/1.1 4".len() {
-                *end..
-            } else {
-                buf.len()..
-            };
-            let step = poll_fn(|cx| poll_either(stream, cx, rest, &mut buf[room.clone()]));
-            match watch.until(deadline(), step).await? {
-                Step::Wrote(Ok(some @ 1..)) => sent += some,
-                Step::Read(Ok(got @ 1..)) => {
-                    self.end += got;
-                    if matches!(self.buf[self.pos..self.end].get(9), Some(b'3'..=b'5')) {
-                        return Ok(Sent::Part);
-                    }
+        let out = mem::take(&mut self.out);
+        match self.push([&out, body, &[]], deadline, true).await {
+            (sent, Ok(())) if sent == out.len() + body.len() => Ok(Sent::All),
+            (_, Err(ConnError::Timeout)) => Err(ConnError::Timeout),
+            (0, _) => Ok(Sent::Nothing),
+            _ => Ok(Sent::Part),
+        }
+    }
+
+    /// Sends all the parts, or less if it `listens` and hears a refusal; how
+    /// much, and how it ended.
+    async fn push(
+        &mut self,
+        parts: [&[u8]; 3],
+        deadline: impl Fn() -> Instant,
+        listens: bool,
+    ) -> (usize, Result<(), ConnError>) {
+        let Conn {
+            stream, watch, buf, ..
+        } = self;
+        let mut parts = parts.map(IoSlice::new);
+        let (mut rest, mut sent) = (&mut parts[..], 0);
+        loop {
+            // Also passes over the empty ones at the front.
+            IoSlice::advance_slices(&mut rest, 0);
+            let step = poll_fn(|cx| {
+                let written = poll_write(cx, stream, rest);
+                if written.is_pending() && listens && ready!(buf.poll_refusal(cx, stream))? {
+                    return Poll::Ready(Ok(None));
                 }
-                _ => return Ok(if sent == 0 { Sent::Nothing } else { Sent::Part }),
+                written
+            });
+            match watch.until(deadline(), step).await {
+                Ok(Ok(Some(some))) => {
+                    sent += some;
+                    IoSlice::advance_slices(&mut rest, some);
+                }
+                Ok(Ok(None)) => return (sent, Ok(())),
+                Ok(Err(err)) => return (sent, Err(err.into())),
+                Err(err) => return (sent, Err(err)),
             }
         }
-        self.out = out;
-        let flush = poll_fn(|cx| Pin::new(&mut self.stream).poll_flush(cx));
-        let flushed = self.watch.until(deadline(), flush).await?;
-        Ok(if flushed.is_ok() {
-            Sent::All
-        } else {
-            Sent::Part
-        })
-    }
-
-    /// Waits for more bytes; zero means that the peer closed its side.
-    async fn fill(&mut self, deadline: Instant) -> Result<usize, ConnError> {
-        self.make_room();
-        let Conn {
-            stream,
-            watch,
-            buf,
-            end,
-            ..
-        } = self;
-        let read = poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buf[*end..]));
-        let got = watch.until(deadline, read).await??;
-        *end += got;
-        Ok(got)
-    }
-
-    /// Makes sure that there is space behind `end`: by moving, then by growing.
-    fn make_room(&mut self) {
-        let full = self.end == self.buf.len();
-        if self.pos == self.end {
-            (self.pos, self.end) = (self.head, self.head);
-        } else if full && self.pos > self.head {
-            self.buf.copy_within(self.pos..self.end, self.head);
-            (self.pos, self.end) = (self.head, self.head + self.end - self.pos);
-        }
-        let (len, max) = (self.buf.len(), self.head + HTTP_BUF_BYTES_MAX);
-        let double = (len * 2).max(self.head + HTTP_BUF_BYTES);
-        if self.end == len {
-            // Only a head outgrows `max`, and `Scan` refuses that in time.
-            self.buf.resize(double, 0);
-        } else if full && len < max {
-            // A read that filled all there was suggests that there is more to come.
-            self.buf.resize(double.min(max), 0);
-        }
     }
 }
 
-enum Step {
-    Wrote(io::Result<usize>),
-    Read(io::Result<usize>),
-}
-
-/// Writes if that is possible, reads if it is not.
-fn poll_either<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
+/// How much of this a stream takes; none when there was nothing left, and what
+/// it took before is under way.
+fn poll_write(
     cx: &mut Context<'_>,
-    out: [&[u8]; 2],
-    room: &mut [u8],
-) -> Poll<Step> {
-    let parts = out.map(IoSlice::new);
-    if let Poll::Ready(wrote) = Pin::new(&mut *stream).poll_write_vectored(cx, &parts) {
-        return Poll::Ready(Step::Wrote(wrote));
+    stream: &mut (impl AsyncWrite + Unpin),
+    parts: &[IoSlice<'_>],
+) -> Poll<io::Result<Option<usize>>> {
+    if parts.is_empty() {
+        return Pin::new(stream).poll_flush(cx).map_ok(|()| None);
     }
-    if room.is_empty() {
-        return Poll::Pending;
+    match ready!(Pin::new(stream).poll_write_vectored(cx, parts))? {
+        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        some => Poll::Ready(Ok(Some(some))),
     }
-    Pin::new(stream).poll_read(cx, room).map(Step::Read)
-}
-
-async fn send_parts<S: AsyncWrite + Unpin>(
-    stream: &mut S,
-    watch: &mut Watch,
-    parts: [&[u8]; 3],
-    limit: Duration,
-) -> Result<(), ConnError> {
-    let mut parts = parts.map(IoSlice::new);
-    let mut rest = &mut parts[..];
-    loop {
-        // Also passes over the empty ones at the front.
-        IoSlice::advance_slices(&mut rest, 0);
-        if rest.is_empty() {
-            break;
-        }
-        let write = poll_fn(|cx| Pin::new(&mut *stream).poll_write_vectored(cx, rest));
-        let deadline = after(limit);
-        match watch.until(deadline, write).await?? {
-            0 => return Err(ConnError::Io(io::ErrorKind::WriteZero.into())),
-            some => IoSlice::advance_slices(&mut rest, some),
-        }
-    }
-    let flush = poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx));
-    Ok(watch.until(after(limit), flush).await??)
 }

@@ -161,10 +161,7 @@ impl<'c> Exchange<'c> {
         if self.is_awaited {
             self.is_awaited = false;
             let proceed = b"HTTP/1.1 100 Continue\r\n\r\n";
-            let sent = self
-                .conn
-                .send([proceed, &[], &[]], HTTP_WRITE_TIMEOUT)
-                .await;
+            let sent = self.conn.send(proceed, HTTP_WRITE_TIMEOUT).await;
             sent.map_err(|_| self.broken())?;
         }
         let deadline = end.min(Instant::now() + HTTP_BODY_IDLE);
@@ -222,13 +219,8 @@ impl<'c> Exchange<'c> {
         let sent = match self.answer {
             _ if piece.is_empty() => return Ok(()),
             Answer::Bodiless => return Ok(()),
-            Answer::UntilClose => self.conn.send([piece, &[], &[]], HTTP_WRITE_TIMEOUT).await,
-            Answer::Chunked => {
-                let size = format!("{:x}\r\n", piece.len());
-                self.conn
-                    .send([size.as_bytes(), piece, b"\r\n"], HTTP_WRITE_TIMEOUT)
-                    .await
-            }
+            Answer::UntilClose => self.conn.send(piece, HTTP_WRITE_TIMEOUT).await,
+            Answer::Chunked => self.conn.send_chunk(piece, HTTP_WRITE_TIMEOUT).await,
             Answer::None | Answer::Done => return Err(invalid("a body without its head")),
         };
         sent.map_err(|err| self.lost(&err))
@@ -237,19 +229,12 @@ impl<'c> Exchange<'c> {
     /// Answers an upgrade with 101 and these fields, then carries bytes between
     /// the peer and the tunnel until both have ended.
     pub async fn switch(&mut self, headers: &[(&str, &str)], to: Tunnel) -> Result<(), Error> {
-        if self.answer != Answer::None || !self.head.upgrade || !are_fields(headers) {
+        if !self.head.upgrade {
             return Err(invalid("an upgrade that is not possible"));
         }
+        self.compose(101, headers, None)?;
         self.answer = Answer::Done;
         self.keep_alive = false;
-        self.status.serving();
-        let out = &mut self.conn.out;
-        out.clear();
-        put_line(out, format_args!("HTTP/1.1 101 Switching Protocols"));
-        for (name, value) in headers {
-            put_line(out, format_args!("{name}: {value}"));
-        }
-        put_line(out, format_args!(""));
         let sent = self.conn.send_out(&[], HTTP_WRITE_TIMEOUT).await;
         sent.map_err(|err| self.lost(&err))?;
         let early = self.conn.take_unread();
@@ -264,7 +249,8 @@ impl<'c> Exchange<'c> {
         headers: &[(&str, &str)],
         length: Option<usize>,
     ) -> Result<(), Error> {
-        if self.answer != Answer::None || !are_fields(headers) || !(200..=599).contains(&status) {
+        if self.answer != Answer::None || !are_fields(headers) || !matches!(status, 101 | 200..=599)
+        {
             return Err(invalid("an answer that HTTP does not allow"));
         }
         let closes = |(name, value): &(&str, &str)| {
@@ -278,6 +264,7 @@ impl<'c> Exchange<'c> {
         self.status.serving();
         let has_body = has_body(status);
         let connection = match (self.keep_alive, self.head.http10) {
+            _ if status == 101 => Some("upgrade"),
             (false, _) => Some("close"),
             (true, true) => Some("keep-alive"),
             (true, false) => None,
@@ -329,11 +316,9 @@ impl<'c> Exchange<'c> {
                 let text = [("Content-Type", "text/plain; charset=utf-8")];
                 self.respond(500, &text, b"internal error").await.is_ok()
             }
-            (Answer::Chunked, Ok(())) => self
-                .conn
-                .send([b"0\r\n\r\n", &[], &[]], HTTP_WRITE_TIMEOUT)
-                .await
-                .is_ok(),
+            (Answer::Chunked, Ok(())) => {
+                self.conn.send_chunk(&[], HTTP_WRITE_TIMEOUT).await.is_ok()
+            }
             (Answer::Chunked | Answer::UntilClose, _) => result.is_ok(),
             (Answer::Done | Answer::Bodiless, _) => true,
         };
@@ -343,10 +328,8 @@ impl<'c> Exchange<'c> {
     /// What the handler left unread of the request: a little of it is read past.
     async fn skip_request_body(&mut self) -> bool {
         let end = Instant::now() + HTTP_LINGER;
-        matches!(
-            self.conn.skip_body(HTTP_DRAIN_BYTES_MAX, end).await,
-            Ok(true)
-        )
+        let skipped = self.conn.skip_body(HTTP_DRAIN_BYTES_MAX, end).await;
+        skipped.unwrap_or(false)
     }
 }
 
@@ -366,12 +349,13 @@ fn invalid(what: &str) -> Error {
 
 /// Whether an answer with this status has a body at all.
 fn has_body(status: u16) -> bool {
-    !matches!(status, 204 | 304)
+    !matches!(status, 101 | 204 | 304)
 }
 
 /// The words for a status. There is a space in front of them even if there are none.
 pub(super) fn reason(status: u16) -> &'static str {
     match status {
+        101 => "Switching Protocols",
         200 => "OK",
         201 => "Created",
         202 => "Accepted",

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use event_listener::{Event, listener};
 use futures_lite::FutureExt;
 use futures_lite::future;
 
-use super::conn::{Conn, ConnError};
+use super::conn::{Conn, ConnError, after};
 pub use super::exchange::{BodyError, Exchange, Peer};
 use super::head::{self, REQUEST};
 use super::stream::Stream;
@@ -116,40 +116,39 @@ fn is_stale(path: &Path) -> bool {
 }
 
 /// What a connection is doing.
-#[derive(Debug)]
-pub struct Status {
-    phase: AtomicU8,
-    /// Since when it is without a complete request, in milliseconds.
-    since: AtomicU64,
-    start: Instant,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Between two requests.
+    Idle,
+    /// Within a request that is not complete, or closing.
+    Reading,
+    /// A complete request is being answered.
+    Serving,
+    /// There only to be told 503.
+    Leaving,
 }
 
-/// Between two requests.
-const IDLE: u8 = 0;
-/// Within a request that is not complete.
-const READING: u8 = 1;
-/// A complete request is being answered.
-const SERVING: u8 = 2;
-/// There only to be told 503, or not even that.
-const LEAVING: u8 = 3;
+/// What a connection is doing, and since when it is without a complete request.
+#[derive(Debug)]
+pub struct Status(Mutex<(Phase, Instant)>);
 
 impl Status {
-    fn set(&self, phase: u8) {
-        if phase == IDLE {
-            let since = self.start.elapsed().as_millis();
-            self.since
-                .store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
-        }
-        self.phase.store(phase, Relaxed);
+    fn get(&self) -> (Phase, Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is(&self, phase: u8) -> bool {
-        self.phase.load(Relaxed) == phase
+    fn set(&self, phase: Phase) {
+        let since = if phase == Phase::Idle {
+            Instant::now()
+        } else {
+            self.get().1
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (phase, since);
     }
 
-    /// The request is complete, and the connection no longer the first to give way.
+    /// The request is complete, and the connection no longer one to give way.
     pub(super) fn serving(&self) {
-        self.set(SERVING);
+        self.set(Phase::Serving);
     }
 }
 
@@ -164,7 +163,6 @@ struct Shared {
     handler: Arc<dyn Handler>,
     stopping: AtomicBool,
     ended: Event,
-    start: Instant,
 }
 
 /// The connections there are.
@@ -176,16 +174,12 @@ impl Server {
     #[must_use]
     pub fn new(listeners: Vec<Listener>, handler: Arc<dyn Handler>) -> Server {
         let (stopping, ended) = (AtomicBool::new(false), Event::new());
-        let shared = Shared {
+        let shared = Arc::new(Shared {
             handler,
             stopping,
             ended,
-            start: Instant::now(),
-        };
-        Server {
-            listeners,
-            shared: Arc::new(shared),
-        }
+        });
+        Server { listeners, shared }
     }
 
     /// Serves until `stop` resolves; then accepts no more, closes the idle
@@ -240,20 +234,19 @@ impl Table {
     fn make_room(&self) -> Option<bool> {
         self.sweep();
         self.entries(|entries| {
-            let leaving = entries
-                .iter()
-                .filter(|(_, status)| status.is(LEAVING))
+            let phases = || entries.iter().map(|(_, status)| status.get());
+            let leaving = phases()
+                .filter(|(phase, _)| *phase == Phase::Leaving)
                 .count();
             if entries.len() - leaving < HTTP_CONNECTIONS_MAX {
                 return Some(true);
             }
-            let waiting = |(_, (_, status)): &(usize, &(Task<()>, Arc<Status>))| {
-                status.is(IDLE) || status.is(READING)
-            };
-            let since = |(_, (_, status)): &(usize, &(_, Arc<Status>))| status.since.load(Relaxed);
-            match entries.iter().enumerate().filter(waiting).min_by_key(since) {
+            let waiting = phases().enumerate().filter_map(|(at, (phase, since))| {
+                matches!(phase, Phase::Idle | Phase::Reading).then_some((since, at))
+            });
+            match waiting.min() {
                 // Dropping the task closes the connection.
-                Some((at, _)) => drop(entries.swap_remove(at)),
+                Some((_, at)) => drop(entries.swap_remove(at)),
                 None if leaving < HTTP_BUSY_MAX => return Some(false),
                 None => return None,
             }
@@ -264,13 +257,16 @@ impl Table {
     /// Closes what is between two requests, and hands out the rest.
     fn close_idle(&self) -> Vec<Task<()>> {
         let entries = self.entries(mem::take);
-        let busy = entries.into_iter().filter(|(_, status)| !status.is(IDLE));
+        let busy = entries
+            .into_iter()
+            .filter(|(_, status)| status.get().0 != Phase::Idle);
         busy.map(|(task, _)| task).collect()
     }
 }
 
 /// Takes in what comes, for ever.
 async fn accept(listener: &Listener, executor: &Executor<'_>, table: &Table, shared: &Arc<Shared>) {
+    let mut is_failing = false;
     loop {
         listener!(shared.ended => ended);
         let swept = async {
@@ -284,20 +280,19 @@ async fn accept(listener: &Listener, executor: &Executor<'_>, table: &Table, sha
                 let Some(welcome) = table.make_room() else {
                     continue;
                 };
-                let phase = AtomicU8::new(IDLE);
-                let status = Status {
-                    phase,
-                    since: AtomicU64::new(0),
-                    start: shared.start,
-                };
-                status.set(if welcome { IDLE } else { LEAVING });
-                let status = Arc::new(status);
+                let phase = if welcome { Phase::Idle } else { Phase::Leaving };
+                let status = Arc::new(Status(Mutex::new((phase, Instant::now()))));
                 let serving = serve(stream, peer, Arc::clone(&status), Arc::clone(shared));
                 table.entries(|entries| entries.push((executor.spawn(serving), status)));
+                is_failing = false;
+                // However many come: those that are here have their turn.
+                future::yield_now().await;
             }
             // The peer is gone already, or we are out of descriptors: not our end.
             Some(Err(err)) => {
-                log::warn!("cannot accept on {}: {err}", listener.local_addr());
+                if !mem::replace(&mut is_failing, true) {
+                    log::warn!("cannot accept on {}: {err}", listener.local_addr());
+                }
                 Timer::after(HTTP_ACCEPT_RETRY).await;
             }
         }
@@ -307,12 +302,12 @@ async fn accept(listener: &Listener, executor: &Executor<'_>, table: &Table, sha
 /// One connection, from its first byte to its last.
 async fn serve(stream: Stream, peer: Peer, status: Arc<Status>, shared: Arc<Shared>) {
     let mut conn = Conn::new(stream);
-    if status.is(LEAVING) {
+    if status.get().0 == Phase::Leaving {
         refuse(&mut conn, 503, "too many connections").await;
     } else {
         while exchange(&mut conn, peer, &status, &shared).await {
             conn.rest();
-            status.set(IDLE);
+            status.set(Phase::Idle);
         }
     }
     drop(conn);
@@ -321,16 +316,12 @@ async fn serve(stream: Stream, peer: Peer, status: Arc<Status>, shared: Arc<Shar
 
 /// One request and its answer; whether there may be another.
 async fn exchange(conn: &mut Conn<Stream>, peer: Peer, status: &Status, shared: &Shared) -> bool {
-    if !matches!(
-        conn.first_byte(Instant::now() + HTTP_KEEP_ALIVE).await,
-        Ok(true)
-    ) {
+    let begun = conn.first_byte(after(HTTP_KEEP_ALIVE)).await;
+    if !begun.unwrap_or(false) {
         return false;
     }
-    status.set(READING);
-    let read = conn
-        .read_head(REQUEST, Instant::now() + HTTP_HEAD_TIMEOUT)
-        .await;
+    status.set(Phase::Reading);
+    let read = conn.read_head(REQUEST, after(HTTP_HEAD_TIMEOUT)).await;
     let head = match read.and_then(|()| Ok(head::request(conn.head())?)) {
         Ok(head) => head,
         Err(ConnError::Head(err)) => {
@@ -348,6 +339,8 @@ async fn exchange(conn: &mut Conn<Stream>, peer: Peer, status: &Status, shared: 
     let result = shared.handler.handle(&mut exchange).await;
     let keep = exchange.finish(result).await;
     if !keep {
+        // Nothing is lost any more if this one gives way.
+        status.set(Phase::Reading);
         linger(conn).await;
     }
     keep
@@ -375,6 +368,6 @@ async fn linger(conn: &mut Conn<Stream>) {
     conn.body = super::body::Body::UntilClose;
     // Whatever it comes to, the connection is closed next.
     let _ = conn
-        .skip_body(HTTP_LINGER_BYTES_MAX, Instant::now() + HTTP_LINGER)
+        .skip_body(HTTP_LINGER_BYTES_MAX, after(HTTP_LINGER))
         .await;
 }
