@@ -439,3 +439,172 @@ fn poll_write(
         some => Poll::Ready(Ok(Some(some))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::{self, REQUEST};
+    use async_io::block_on;
+
+    /// A peer that says `says`, `piece` bytes at a time, and takes as many at a
+    /// time. Half of its reads and writes make us wait.
+    struct Script {
+        says: Vec<u8>,
+        said: usize,
+        heard: Vec<u8>,
+        piece: usize,
+        is_ready: bool,
+    }
+
+    impl Script {
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+            self.is_ready = !self.is_ready;
+            if self.is_ready {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    }
+
+    impl AsyncRead for Script {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            room: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            assert!(!room.is_empty(), "a read of nothing looks like an end");
+            ready!(self.poll_ready(cx));
+            let says = &self.says[self.said..];
+            let len = self.piece.min(says.len()).min(room.len());
+            room[..len].copy_from_slice(&says[..len]);
+            self.said += len;
+            Poll::Ready(Ok(len))
+        }
+    }
+
+    impl AsyncWrite for Script {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            ready!(self.poll_ready(cx));
+            let len = self.piece.min(bytes.len());
+            self.heard.extend_from_slice(&bytes[..len]);
+            Poll::Ready(Ok(len))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn conn(says: &[u8], piece: usize) -> Conn<Script> {
+        Conn::new(Script {
+            says: says.to_vec(),
+            said: 0,
+            heard: Vec::new(),
+            piece,
+            is_ready: false,
+        })
+    }
+
+    #[test]
+    fn requests_are_read_whatever_their_size_and_pieces() {
+        let body = |len: usize| {
+            (0..len)
+                .map(|at| b"abcdefghijklmnopqrstuvwxyz"[at % 26])
+                .collect::<Vec<_>>()
+        };
+        let mut says = Vec::new();
+        let lens = [0, 1, 2_000, 2_048, 5_000, 70_000];
+        for (len, head_len) in lens
+            .into_iter()
+            .flat_map(|len| [(len, 1), (len, 3_000), (len, 15_000)])
+        {
+            let fill = "x".repeat(head_len);
+            put_line(
+                &mut says,
+                format_args!("POST / HTTP/1.1\r\nHost: h\r\nX: {fill}"),
+            );
+            put_line(&mut says, format_args!("Content-Length: {len}\r\n"));
+            says.extend(body(len));
+            put_line(
+                &mut says,
+                format_args!("POST / HTTP/1.1\r\nHost: h\r\nX: {fill}"),
+            );
+            put_line(&mut says, format_args!("Transfer-Encoding: chunked\r\n"));
+            for piece in body(len).chunks(700) {
+                put_line(&mut says, format_args!("{:x};ext", piece.len()));
+                says.extend_from_slice(piece);
+                says.extend_from_slice(b"\r\n");
+            }
+            put_line(&mut says, format_args!("0\r\nTrailer: x\r\n"));
+        }
+        for piece in [1, 7, 1_000, 2_048, 16_384, says.len()] {
+            let mut conn = conn(&says, piece);
+            let far = after(Duration::from_secs(60));
+            for len in lens.into_iter().flat_map(|len| [len; 6]) {
+                assert!(block_on(conn.first_byte(far)).unwrap());
+                block_on(conn.read_head(REQUEST, far)).unwrap();
+                let request = head::request(conn.head()).unwrap();
+                conn.body = request.body;
+                let mut got = Vec::new();
+                while let Some(range) = block_on(conn.piece(far)).unwrap() {
+                    got.extend_from_slice(conn.bytes(range));
+                }
+                assert!(got == body(len), "{len} by {piece}");
+                assert_eq!(&conn.head()[request.method], b"POST", "the head stays");
+                assert!(conn.buf.bytes.len() <= 3 * HTTP_BUF_BYTES_MAX);
+                conn.rest();
+                assert!(conn.has_unread() || conn.buf.bytes.len() <= HTTP_BUF_BYTES);
+            }
+            assert!(!block_on(conn.first_byte(far)).unwrap(), "nothing is left");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_arrives_in_order() {
+        let second = Duration::from_secs(1);
+        let body = vec![b'x'; 1_000];
+        for piece in [1, 3, 999, 5_000] {
+            let mut conn = conn(b"", piece);
+            put_line(&mut conn.out, format_args!("head"));
+            block_on(conn.send_out(&body, second)).unwrap();
+            block_on(conn.send_chunk(b"data", second)).unwrap();
+            block_on(conn.send_chunk(b"", second)).unwrap();
+            block_on(conn.send(b"end", second)).unwrap();
+            let want = [b"head\r\n", &body[..], b"4\r\ndata\r\n0\r\n\r\nend"].concat();
+            assert!(conn.stream.heard == want, "by {piece}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_ends_what_is_being_sent() {
+        let body = vec![b'x'; 1_000];
+        let cases: [(&[u8], Sent); 4] = [
+            (b"HTTP/1.1 413 Content Too Large\r\n", Sent::Part),
+            (b"HTTP/1.1 307 Elsewhere\r\n", Sent::Part),
+            (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 413", Sent::All),
+            (b"HTTP/1.1 200 OK\r\n", Sent::All),
+        ];
+        for (says, want) in cases {
+            for piece in [1, 5, 20] {
+                let mut conn = conn(says, piece);
+                conn.out = b"head".to_vec();
+                let sent =
+                    block_on(conn.send_until_refused(&body, || after(Duration::from_secs(9))));
+                assert_eq!(sent.unwrap(), want, "{}", String::from_utf8_lossy(says));
+                assert!(
+                    says.starts_with(conn.buf.unread()),
+                    "what was said is not lost"
+                );
+            }
+        }
+    }
+}

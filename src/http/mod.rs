@@ -40,6 +40,7 @@ mod stream;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 pub mod tls;
 mod tunnel;
 pub mod url;

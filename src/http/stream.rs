@@ -259,3 +259,52 @@ impl AsyncWrite for Stream {
         self.pinned().poll_close(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_io::block_on;
+    use std::net::TcpListener;
+
+    #[test]
+    fn the_families_take_turns() {
+        let show = |list: &[&str]| {
+            let addresses = list.iter().map(|text| text.parse().unwrap());
+            let turns = take_turns(addresses).into_iter();
+            turns
+                .map(|address| address.ip().to_string())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        #[rustfmt::skip]
+        let cases: [(&[&str], &str); 5] = [
+            (&[], ""),
+            (&["1.1.1.1:1", "1.1.1.1:1"], "1.1.1.1"),
+            (&["[::1]:1", "[::2]:1", "1.1.1.1:1", "2.2.2.2:1"], "::1 1.1.1.1 ::2 2.2.2.2"),
+            (&["1.1.1.1:1", "[::1]:1", "[::2]:1", "[::3]:1"], "1.1.1.1 ::1 ::2 ::3"),
+            (&["[::1]:1", "[::2]:1", "[::3]:1", "[::4]:1", "[::5]:1", "[::6]:1", "[::7]:1", "[::8]:1", "[::9]:1"],
+                "::1 ::2 ::3 ::4 ::5 ::6 ::7 ::8"),
+        ];
+        for (list, want) in cases {
+            assert_eq!(show(list), want, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn every_address_is_tried() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        let bad: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        for addresses in [vec![good], vec![bad, good], vec![bad, bad, good, bad]] {
+            let stream = block_on(connect_any(&addresses, "h")).unwrap();
+            assert_eq!(stream.get_ref().peer_addr().unwrap(), good, "{addresses:?}");
+        }
+        let err = block_on(connect_any(&[bad, bad], "h")).unwrap_err();
+        assert_eq!(err.kind, ErrorKind::Connect);
+        let named = Endpoint::Tcp {
+            host: "localhost".into(),
+            port: good.port(),
+        };
+        assert!(block_on(named.connect()).is_ok());
+    }
+}
