@@ -457,7 +457,7 @@ mod tests {
     }
 
     impl Script {
-        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
             self.is_ready = !self.is_ready;
             if self.is_ready {
                 return Poll::Ready(());

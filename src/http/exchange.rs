@@ -7,7 +7,7 @@ use super::body::Body;
 use super::client::{Piece, Source};
 use super::conn::{Conn, ConnError};
 use super::date::HttpDate;
-use super::head::{Fields, RequestHead, are_fields, put_line};
+use super::head::{Fields, RequestHead, are_fields, decimal, put_line};
 use super::server::Status;
 use super::stream::Stream;
 use super::tunnel::{self, Tunnel};
@@ -43,6 +43,8 @@ enum Answer {
     None,
     /// Being sent in chunks.
     Chunked,
+    /// Being sent, so many bytes to go.
+    Length(u64),
     /// Being sent to a peer of HTTP/1.0, up to the connection's end.
     UntilClose,
     /// Being sent to a `HEAD`, or with a status that has no body: not at all.
@@ -188,7 +190,7 @@ impl<'c> Exchange<'c> {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<(), Error> {
-        self.compose(status, headers, Some(body.len()))?;
+        self.compose(status, headers, Some(body.len() as u64))?;
         self.answer = Answer::Done;
         let body = if has_body(status) && self.method() != "HEAD" {
             body
@@ -199,16 +201,24 @@ impl<'c> Exchange<'c> {
         sent.map_err(|err| self.lost(&err))
     }
 
-    /// Begins an answer of unknown length; [`Exchange::write`] sends its body,
-    /// and it ends when the handler returns.
+    /// Begins an answer whose body [`Exchange::write`] sends: as long as its
+    /// `Content-Length` says if there is one, else to where the handler returns.
     pub async fn stream(&mut self, status: u16, headers: &[(&str, &str)]) -> Result<(), Error> {
-        let answer = match () {
-            () if self.method() == "HEAD" || !has_body(status) => Answer::Bodiless,
-            () if self.head.http10 => Answer::UntilClose,
-            () => Answer::Chunked,
+        let length = headers
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        let length = length
+            .map(|(_, value)| decimal(value.as_bytes()))
+            .transpose();
+        let length = length.map_err(|_| invalid("a length that is no number"))?;
+        let answer = match length {
+            _ if self.method() == "HEAD" || !has_body(status) => Answer::Bodiless,
+            Some(length) => Answer::Length(length),
+            None if self.head.http10 => Answer::UntilClose,
+            None => Answer::Chunked,
         };
         self.keep_alive &= answer != Answer::UntilClose;
-        self.compose(status, headers, None)?;
+        self.compose(status, headers, length)?;
         self.answer = answer;
         let sent = self.conn.send_out(&[], HTTP_WRITE_TIMEOUT).await;
         sent.map_err(|err| self.lost(&err))
@@ -221,6 +231,11 @@ impl<'c> Exchange<'c> {
             Answer::Bodiless => return Ok(()),
             Answer::UntilClose => self.conn.send(piece, HTTP_WRITE_TIMEOUT).await,
             Answer::Chunked => self.conn.send_chunk(piece, HTTP_WRITE_TIMEOUT).await,
+            Answer::Length(left) => {
+                let left = left.checked_sub(piece.len() as u64);
+                self.answer = Answer::Length(left.ok_or_else(|| invalid("more than it said"))?);
+                self.conn.send(piece, HTTP_WRITE_TIMEOUT).await
+            }
             Answer::None | Answer::Done => return Err(invalid("a body without its head")),
         };
         sent.map_err(|err| self.lost(&err))
@@ -247,7 +262,7 @@ impl<'c> Exchange<'c> {
         &mut self,
         status: u16,
         headers: &[(&str, &str)],
-        length: Option<usize>,
+        length: Option<u64>,
     ) -> Result<(), Error> {
         if self.answer != Answer::None || !are_fields(headers) || !matches!(status, 101 | 200..=599)
         {
@@ -320,6 +335,7 @@ impl<'c> Exchange<'c> {
                 self.conn.send_chunk(&[], HTTP_WRITE_TIMEOUT).await.is_ok()
             }
             (Answer::Chunked | Answer::UntilClose, _) => result.is_ok(),
+            (Answer::Length(left), _) => left == 0,
             (Answer::Done | Answer::Bodiless, _) => true,
         };
         ended && self.keep_alive && self.skip_request_body().await

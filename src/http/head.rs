@@ -385,7 +385,7 @@ fn request_body(fields: Fields<'_>, http10: bool) -> Result<Body, HeadError> {
 }
 
 /// Digits only. `str::parse` would also take a leading `+`.
-fn decimal(value: &[u8]) -> Result<u64, HeadError> {
+pub fn decimal(value: &[u8]) -> Result<u64, HeadError> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(bad("Content-Length is not a number"));
     }

@@ -66,6 +66,17 @@ impl Handler for Answers {
                     }
                     Ok(())
                 }
+                "/long" | "/longer" | "/short" | "/length" => {
+                    let length = match exchange.path() {
+                        "/long" => "8",
+                        "/longer" => "7",
+                        "/short" => "9",
+                        _ => "+8",
+                    };
+                    exchange.stream(200, &[("content-length", length)]).await?;
+                    exchange.write(b"two").await?;
+                    exchange.write(b"three").await
+                }
                 "/big" => {
                     exchange.stream(200, &[]).await?;
                     for _ in 0..100 {
@@ -296,6 +307,12 @@ fn raw_requests_are_answered_in_order() {
                 "HTTP/1.1 200 OK|Transfer-Encoding: chunked||6|one\ntw|3|o||6|\nthree|0||".into()),
             ("head of a stream", "HEAD /lines HTTP/1.1\r\nHost: h\r\n\r\n".into(),
                 "HTTP/1.1 200 OK|Transfer-Encoding: chunked||".into()),
+            ("length", "GET /long HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2), "HTTP/1.1 200 OK|Content-Length: 8||twothree".repeat(2)),
+            ("length for 1.0", "GET /long HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".into(), "HTTP/1.1 200 OK|Connection: keep-alive|Content-Length: 8||twothree".into()),
+            ("length to a HEAD", "HEAD /long HTTP/1.1\r\nHost: h\r\n\r\n".into(), "HTTP/1.1 200 OK|Content-Length: 8||".into()),
+            ("more than the length", "GET /longer HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2), "HTTP/1.1 200 OK|Content-Length: 7||two".into()),
+            ("less than the length", "GET /short HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2), "HTTP/1.1 200 OK|Content-Length: 9||twothree".into()),
+            ("no length", "GET /length HTTP/1.1\r\nHost: h\r\n\r\n".into(), "HTTP/1.1 500 Internal Server Error|Content-Length: 14|Content-Type: text/plain; charset=utf-8||internal error".into()),
             ("expects", expect.into(), "HTTP/1.1 100 Continue||HTTP/1.1 400 Bad Request|Connection: close|Content-Length: 6||broken".into()),
             ("expects, but sends", format!("{expect}hi"), "HTTP/1.1 200 OK|Content-Length: 2||hi".into()),
             ("chunked", "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n".into(),
