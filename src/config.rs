@@ -29,8 +29,6 @@ pub struct Config {
     pub retry: Duration,
     /// Images pulled at once.
     pub pulls_max: usize,
-    /// Free space that no pull may touch, MiB.
-    pub disk_reserve_mib: u64,
     /// Registries that get the device's key.
     pub registry_auth_hosts: Vec<String>,
     /// Where the engine listens.
@@ -163,7 +161,6 @@ pub fn config(
         },
         retry: ms(args, "local-retry-interval-ms", 30_000)?,
         pulls_max: number(args, "pulls-max", limits::PULLS_MAX, 1..=16)?,
-        disk_reserve_mib: number(args, "disk-reserve-mib", 256, 0..=u64::MAX)?,
         registry_auth_hosts: args.all("registry-auth-host").map(str::to_owned).collect(),
         engine: engine_address(env("DOCKER_HOST").as_deref())?,
         dirs,
@@ -582,16 +579,16 @@ mod tests {
     #[test]
     fn directories() {
         let env = |name: &str| match name {
-            "HOME" => Some("/root".to_owned()),
+            "HOME" => Some("/home/u".to_owned()),
             "XDG_STATE_HOME" => Some("/s".to_owned()),
             "XDG_CACHE_HOME" => Some("relative".to_owned()),
             "XDG_RUNTIME_DIR" => Some("/run/u".to_owned()),
             _ => None,
         };
         let dirs = Dirs::from_env(&env);
-        assert_eq!(dirs.config, Path::new("/root/.config/helios"));
+        assert_eq!(dirs.config, Path::new("/home/u/.config/helios"));
         assert_eq!(dirs.state, Path::new("/s/helios"));
-        assert_eq!(dirs.cache, Path::new("/root/.cache/helios"));
+        assert_eq!(dirs.cache, Path::new("/home/u/.cache/helios"));
         assert_eq!(dirs.runtime, Path::new("/run/u"));
     }
 }

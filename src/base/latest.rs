@@ -74,6 +74,23 @@ impl<T> Latest<T> {
     }
 }
 
+/// A mailbox of one: what is put in before it is taken adds up.
+impl<T> Latest<Option<T>> {
+    /// Takes the content once there is some. For one taker.
+    pub async fn take(&self) -> T {
+        loop {
+            let seen = {
+                let mut guard = self.lock();
+                if let Some(content) = guard.1.take() {
+                    return content;
+                }
+                guard.0
+            };
+            self.newer(seen).await;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +107,19 @@ mod tests {
             latest.change(|value| *value = 2);
             assert_eq!(next.await, 1);
             assert_eq!(latest.look(|value| *value), 2);
+        });
+    }
+
+    #[test]
+    fn a_mailbox_is_emptied_once_and_waits_for_the_next() {
+        let mailbox = Latest::new(Some(1));
+        block_on(async {
+            assert_eq!(mailbox.take().await, 1);
+            let mut next = std::pin::pin!(mailbox.take());
+            assert_eq!(poll_once(&mut next).await, None);
+            mailbox.change(|content| *content = Some(2));
+            mailbox.change(|content| *content = content.map(|content| content + 1));
+            assert_eq!(next.await, 3);
         });
     }
 }

@@ -9,7 +9,6 @@ use serde::Deserialize;
 
 use super::container::create_body;
 use super::container::labels::read_identity;
-use super::elements::Elements;
 use super::{Docker, events, gone_is_done, labels, unreachable};
 use crate::base::date;
 use crate::http::url::percent_encode_segment;
@@ -224,36 +223,16 @@ fn restart(policy: &RestartPolicy, restarts: i64) -> Restart {
 
 impl Docker {
     async fn list_ours(&self) -> Result<Vec<String>, EngineError> {
-        let doing = "list containers";
-        let mut response = self
-            .call("GET", "/containers/json?all=true", None, doing)
-            .await?;
-        let (mut elements, mut ids) = (Elements::default(), Vec::new());
-        loop {
-            let piece = response
-                .chunk()
-                .await
-                .map_err(|err| unreachable(doing, &err))?;
-            let Some(piece) = piece else { break };
-            let each = |element: &[u8]| match serde_json::from_slice::<Listed<'_>>(element) {
-                Ok(found) if found.labels.as_ref().is_some_and(is_ours) => {
-                    ids.push(found.id.into_owned());
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    log::warn!("a container of the engine's list is passed over: {error}")
-                }
-            };
-            let fed = elements.feed(piece, limits::ENGINE_BODY_BYTES_MAX, each);
-            fed.map_err(|_| EngineError::new(Kind::Unreachable, doing, "odd answer"))?;
-        }
-        if !elements.is_complete() {
-            return Err(EngineError::new(
-                Kind::Unreachable,
-                doing,
-                "the answer is cut short",
-            ));
-        }
+        let mut ids = Vec::new();
+        let each = |element: &[u8]| match serde_json::from_slice::<Listed<'_>>(element) {
+            Ok(found) if found.labels.as_ref().is_some_and(is_ours) => {
+                ids.push(found.id.into_owned());
+            }
+            Ok(_) => {}
+            Err(error) => log::warn!("a container of the engine's list is passed over: {error}"),
+        };
+        let path = "/containers/json?all=true";
+        self.elements(path, "list containers", each).await?;
         Ok(ids)
     }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::elements::Elements;
 use super::pull::Progress;
 use super::{Docker, gone_is_done, unreachable};
 use crate::http::url::percent_encode_segment;
@@ -42,29 +41,12 @@ struct Config {
 
 impl Docker {
     pub(super) async fn list_images(&self) -> Result<Vec<ListedImage>, EngineError> {
-        let doing = "list images";
-        let mut response = self.call("GET", "/images/json", None, doing).await?;
-        let (mut elements, mut images) = (Elements::default(), Vec::new());
-        loop {
-            let piece = response
-                .chunk()
-                .await
-                .map_err(|err| unreachable(doing, &err))?;
-            let Some(piece) = piece else { break };
-            let each = |element: &[u8]| match serde_json::from_slice::<Listed>(element) {
-                Ok(listed) => images.extend(named(listed)),
-                Err(error) => log::warn!("an image of the engine's list is passed over: {error}"),
-            };
-            let fed = elements.feed(piece, limits::ENGINE_BODY_BYTES_MAX, each);
-            fed.map_err(|_| EngineError::new(Kind::Unreachable, doing, "odd answer"))?;
-        }
-        if !elements.is_complete() {
-            return Err(EngineError::new(
-                Kind::Unreachable,
-                doing,
-                "the answer is cut short",
-            ));
-        }
+        let mut images = Vec::new();
+        let each = |element: &[u8]| match serde_json::from_slice::<Listed>(element) {
+            Ok(listed) => images.extend(named(listed)),
+            Err(error) => log::warn!("an image of the engine's list is passed over: {error}"),
+        };
+        self.elements("/images/json", "list images", each).await?;
         Ok(images)
     }
 

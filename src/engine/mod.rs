@@ -18,6 +18,8 @@ use serde::de::DeserializeOwned;
 use crate::http::client::{Client, Endpoint, Request, Response, Timeouts};
 use crate::limits;
 use crate::model::ImageUri;
+use elements::Elements;
+
 use crate::world::engine::{ApiVersion, EngineError, EngineInfo, Kind};
 
 pub mod container;
@@ -234,6 +236,30 @@ impl Docker {
         let body = body.map_err(|err| unreachable(doing, &err))?;
         serde_json::from_slice(&body)
             .map_err(|err| EngineError::new(Kind::Unreachable, doing, format!("odd answer: {err}")))
+    }
+
+    /// Calls `each` with every element of an answer that is an array.
+    async fn elements(
+        &self,
+        path: &str,
+        doing: &str,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), EngineError> {
+        let odd = |said| EngineError::new(Kind::Unreachable, doing, said);
+        let mut response = self.call("GET", path, None, doing).await?;
+        let mut elements = Elements::default();
+        while let Some(piece) = response
+            .chunk()
+            .await
+            .map_err(|err| unreachable(doing, &err))?
+        {
+            let fed = elements.feed(piece, limits::ENGINE_BODY_BYTES_MAX, &mut each);
+            fed.map_err(|_| odd("odd answer"))?;
+        }
+        elements
+            .is_complete()
+            .then_some(())
+            .ok_or_else(|| odd("the answer is cut short"))
     }
 
     /// A call whose answer's body says nothing.

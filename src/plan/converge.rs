@@ -9,6 +9,7 @@ use super::rules::{self, Agenda, PartName, Situation, Wait};
 use super::window::{self, Ended};
 use super::work::{Active, Work};
 use super::{images, read};
+use crate::model::ServiceName;
 
 /// Brings the app to its target and keeps it there until it is time to stop.
 /// How far it is stands on the board.
@@ -59,20 +60,21 @@ fn waiting(agenda: &Agenda) -> String {
 }
 
 /// Why nothing but a change from outside helps: every part waits for a dependency
-/// that failed for good, or for a part that does.
+/// that failed for good, or for a part that does. One that is merely still starting
+/// is not among those that wait.
 fn blocked(agenda: &Agenda) -> Option<String> {
-    let hopeless =
-        |wait: &Wait| matches!(wait, Wait::Failed(..) | Wait::Dependency(_) | Wait::Order);
-    let mut failed = agenda
-        .waiting
-        .iter()
-        .filter(|(_, wait)| matches!(wait, Wait::Failed(..)));
-    let (part, wait) = failed.next()?;
-    agenda
-        .waiting
-        .values()
-        .all(hopeless)
-        .then(|| format!("{part} does not start: {wait}"))
+    let waits = |name: &ServiceName| agenda.waiting.contains_key(&format!("service '{name}'"));
+    let is_hopeless = |wait: &Wait| match wait {
+        Wait::Failed(..) | Wait::Order => true,
+        Wait::Dependency(name) => waits(name),
+        Wait::Image | Wait::OtherImages | Wait::Storage | Wait::Retry => false,
+    };
+    if !agenda.waiting.values().all(is_hopeless) {
+        return None;
+    }
+    let mut all = agenda.waiting.iter();
+    let (part, wait) = all.find(|(_, wait)| matches!(wait, Wait::Failed(..)))?;
+    Some(format!("{part} does not start: {wait}"))
 }
 
 impl Work {
@@ -102,18 +104,11 @@ impl Work {
     }
 
     /// Runs one window and draws its conclusions.
-    async fn step(&self, agenda: &Agenda) {
+    async fn step(self: &Arc<Self>, agenda: &Agenda) {
         let parts = window::parts(self, agenda);
         let before: Vec<_> = parts.iter().map(|part| self.failures(part)).collect();
-        let me = Arc::new(Work {
-            tools: self.tools.clone(),
-            cancel: self.cancel.clone(),
-            app: self.app.clone(),
-            target: self.target.clone(),
-            stopped: Default::default(),
-        });
         let active = Active::begin(&self.tools.board);
-        let ended = window::run(&me, agenda).await;
+        let ended = window::run(self, agenda).await;
         if let Ended::NoPlan(said) = &ended {
             for part in &parts {
                 self.tools.trouble(part, said);
@@ -269,4 +264,46 @@ fn same(part: &Part, before: &Agenda, after: &Agenda) -> bool {
     after
         .get(name)
         .is_some_and(|change| before.get(name) == Some(change))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d_18_blocked_only_when_nothing_can_still_happen() {
+        let failed = || Wait::Failed("init".into(), "ended with an error");
+        let on = |name: &str| Wait::Dependency(name.into());
+        let cases = [
+            (vec![("service 'a'", failed())], true),
+            (
+                vec![("service 'a'", failed()), ("service 'b'", on("a"))],
+                true,
+            ),
+            (
+                vec![("service 'a'", failed()), ("service 'b'", on("starting"))],
+                false,
+            ),
+            (
+                vec![("service 'a'", failed()), ("service 'b'", Wait::Retry)],
+                false,
+            ),
+            (
+                vec![("service 'a'", failed()), ("service 'b'", Wait::Image)],
+                false,
+            ),
+            (vec![("service 'b'", on("a"))], false),
+            (vec![], false),
+        ];
+        for (waiting, want) in cases {
+            let waiting = waiting
+                .into_iter()
+                .map(|(part, wait)| (part.to_owned(), wait));
+            let agenda = Agenda {
+                waiting: waiting.collect(),
+                ..Agenda::default()
+            };
+            assert_eq!(blocked(&agenda).is_some(), want, "{:?}", agenda.waiting);
+        }
+    }
 }

@@ -27,5 +27,7 @@ mod service;
 pub mod stage;
 mod storage;
 pub mod sweep;
+#[cfg(test)]
+mod tests;
 pub mod window;
 pub mod work;

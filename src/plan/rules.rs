@@ -415,7 +415,10 @@ fn goal(
     release: (&ReleaseUuid, &ReleaseTarget),
     (stage, all_images): (Stage, bool),
 ) -> Result<(Option<Stage>, Option<Wait>), Wait> {
-    if !all_images && stage.step != Step::Settled && old_has_to_run(situation, service, stage) {
+    let is_settled = matches!(stage.step, Step::Settled | Step::MisnamedSettled);
+    let good = successor(situation, service, target, release).map(|(_, good)| good.status);
+    let has_run = good.is_some_and(|status| status != ContainerStatus::Created);
+    if !all_images && !is_settled && !has_run && old_has_to_run(situation, service, stage) {
         // The update has not begun for this service: what ran before goes on running.
         let revived = Stage {
             others_run: true,
@@ -440,7 +443,7 @@ fn goal(
         }
     }
     // Already doing what it should: what is left is its name and the remains of others.
-    if matches!(stage.step, Step::Settled | Step::MisnamedSettled) {
+    if is_settled {
         return Ok((Some(Stage::DONE), None));
     }
     let ready = Stage {
@@ -459,7 +462,7 @@ fn goal(
     }
 }
 
-/// Whether a predecessor was stopped behind our back and nothing else of the service runs.
+/// Whether a predecessor ended or was stopped behind our back, and nothing of the service runs.
 fn old_has_to_run(situation: &Situation<'_>, service: &ServiceName, stage: Stage) -> bool {
     let mut mine = situation
         .app

@@ -10,7 +10,7 @@ use mahler::extract::{Args, Res, Target, View};
 use mahler::job::{create, delete, none, update};
 use mahler::state::{Map, State};
 use mahler::task::{Handler as _, IO, Task, enforce, with_io};
-use mahler::worker::{Uninitialized, Worker, WorkerEvent, WorkflowStatus};
+use mahler::worker::{Ready, Uninitialized, Worker, WorkerEvent, Workflow, WorkflowStatus};
 
 use super::board::Part;
 use super::rules::Agenda;
@@ -44,21 +44,10 @@ pub enum Ended {
 
 /// Plans what the agenda allows, logs the plan, and runs it.
 pub async fn run(work: &Arc<Work>, agenda: &Agenda) -> Ended {
-    let now = window(agenda, |(now, _)| now);
-    let then = window(agenda, |(_, then)| then);
-    let then = WindowTarget {
-        networks: then.networks,
-        volumes: then.volumes,
-        services: then.services,
+    let (workflow, worker) = match plan(domain().resource(Job(work.clone())), agenda) {
+        Ok(planned) => planned,
+        Err(why) => return Ended::NoPlan(why),
     };
-    let worker = domain().resource(Job(work.clone())).initial_state(now);
-    let planned = worker.and_then(|worker| Ok((worker.find_workflow(&then)?, worker)));
-    let (workflow, worker) = match planned {
-        Ok((Some(workflow), worker)) => (workflow, worker),
-        Ok((None, _)) => return Ended::NoPlan("no plan was found".to_owned()),
-        Err(error) => return Ended::NoPlan(error.to_string()),
-    };
-    drop(then);
     log::info!("plan for app '{}':", work.app);
     for line in workflow.to_string().lines() {
         log::info!("  {line}");
@@ -74,6 +63,26 @@ pub async fn run(work: &Arc<Work>, agenda: &Agenda) -> Ended {
         }
     }
     Ended::Failed
+}
+
+/// The plan for an agenda, and the worker that can run it; or why there is none.
+fn plan(
+    domain: Worker<Window, Uninitialized>,
+    agenda: &Agenda,
+) -> Result<(Workflow, Worker<Window, Ready>), String> {
+    let then = window(agenda, |(_, then)| then);
+    let then = WindowTarget {
+        networks: then.networks,
+        volumes: then.volumes,
+        services: then.services,
+    };
+    let worker = domain.initial_state(window(agenda, |(now, _)| now));
+    let worker = worker.map_err(|error| error.to_string())?;
+    match worker.find_workflow(&then) {
+        Ok(Some(workflow)) => Ok((workflow, worker)),
+        Ok(None) => Err("no plan was found".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 type Change = (Option<u8>, Option<u8>);
@@ -93,63 +102,58 @@ fn window(agenda: &Agenda, side: impl Fn(Change) -> Option<u8>) -> Window {
 }
 
 fn domain() -> Worker<Window, Uninitialized> {
-    let service =
-        |text: &'static str| move |Args(name): Args<String>| format!("{text} service '{name}'");
+    let named = |text: &'static str| move |Args(name): Args<String>| format!("{text} '{name}'");
     Worker::new()
         .job(
             "/networks/{name}",
-            create(network_setup)
-                .with_description(|Args(n): Args<String>| format!("setup network '{n}'")),
+            create(network_setup).with_description(named("setup network")),
         )
         .job("/networks/{name}", update(network_again))
         .job(
             "/networks/{name}",
-            delete(network_remove)
-                .with_description(|Args(n): Args<String>| format!("remove network '{n}'")),
+            delete(network_remove).with_description(named("remove network")),
         )
         .job(
             "/volumes/{name}",
-            create(volume_setup)
-                .with_description(|Args(n): Args<String>| format!("setup volume '{n}'")),
+            create(volume_setup).with_description(named("setup volume")),
         )
         .job(
             "/volumes/{name}",
-            delete(volume_remove)
-                .with_description(|Args(n): Args<String>| format!("remove volume '{n}'")),
+            delete(volume_remove).with_description(named("remove volume")),
         )
         .job("/services/{name}", update(service_reconcile))
         .job("/services/{name}", delete(service_uninstall))
         .job(
             "/services/{name}",
-            none(service_create).with_description(service("install")),
+            none(service_create).with_description(named("install service")),
         )
         .job(
             "/services/{name}",
-            none(service_rename).with_description(service("migrate")),
+            none(service_rename).with_description(named("migrate service")),
         )
         .job(
             "/services/{name}",
-            none(service_stop).with_description(service("stop the old")),
+            none(service_stop).with_description(named("stop the old service")),
         )
         .job(
             "/services/{name}",
-            none(service_settle).with_description(service("start")),
+            none(service_settle).with_description(named("start service")),
         )
         .job(
             "/services/{name}",
-            none(service_clean).with_description(service("remove the old")),
+            none(service_clean).with_description(named("remove the old service")),
         )
         .job(
             "/services/{name}",
-            none(service_revive).with_description(service("restart the old")),
+            none(service_revive).with_description(named("restart the old service")),
         )
         .job(
             "/services/{name}",
-            none(service_stop_all).with_description(service("stop")),
+            none(service_stop_all).with_description(named("stop service")),
         )
         .job(
             "/services/{name}",
-            none(service_remove).with_description(service("uninstall")),
+            none(service_remove).with_description(named("uninstall service")),
         )
 }
 
@@ -158,40 +162,59 @@ fn work(job: &Res<Job>) -> Option<Arc<Work>> {
     job.as_ref().map(|job| job.0.clone())
 }
 
-// ---- networks
+// ---- networks and volumes
 
-fn network_setup(
+/// What a job is about.
+#[derive(Clone, Copy)]
+enum Storage {
+    Network,
+    Volume,
+}
+
+/// Makes a network or volume (`then` says how the planner sees it), or removes it.
+fn storage_job(
     mut view: View<Option<u8>>,
-    Args(name): Args<String>,
+    name: String,
     job: Res<Job>,
+    kind: Storage,
+    then: Option<u8>,
 ) -> IO<Option<u8>, Stopped> {
-    enforce!(view.is_none());
-    *view = Some(network::RIGHT);
+    enforce!(view.is_some() != then.is_some());
+    *view = then;
     with_io(view, move |view| async move {
-        let name = NetworkName::from(name);
-        if let Some(work) = work(&job) {
-            work.job(work.network_part(&name), work.setup_network(&name))
-                .await?;
+        let Some(work) = work(&job) else {
+            return Ok(view);
+        };
+        match kind {
+            Storage::Network => {
+                let name = NetworkName::from(name);
+                let part = work.network_part(&name);
+                match then {
+                    Some(_) => work.job(part, work.setup_network(&name)).await?,
+                    None => work.job(part, work.remove_network(&name)).await?,
+                }
+            }
+            Storage::Volume => {
+                let name = VolumeName::from(name);
+                let part = work.volume_part(&name);
+                match then {
+                    Some(_) => work.job(part, work.setup_volume(&name)).await?,
+                    None => work.job(part, work.remove_volume(&name)).await?,
+                }
+            }
         }
         Ok(view)
     })
 }
 
-fn network_remove(
-    mut view: View<Option<u8>>,
-    Args(name): Args<String>,
-    job: Res<Job>,
-) -> IO<Option<u8>, Stopped> {
-    enforce!(view.is_some());
-    *view = None;
-    with_io(view, move |view| async move {
-        let name = NetworkName::from(name);
-        if let Some(work) = work(&job) {
-            work.job(work.network_part(&name), work.remove_network(&name))
-                .await?;
-        }
-        Ok(view)
-    })
+type Storing = IO<Option<u8>, Stopped>;
+
+fn network_setup(view: View<Option<u8>>, Args(name): Args<String>, job: Res<Job>) -> Storing {
+    storage_job(view, name, job, Storage::Network, Some(network::RIGHT))
+}
+
+fn network_remove(view: View<Option<u8>>, Args(name): Args<String>, job: Res<Job>) -> Storing {
+    storage_job(view, name, job, Storage::Network, None)
 }
 
 /// A network whose configuration changed is made again.
@@ -202,40 +225,12 @@ fn network_again(view: View<u8>) -> Vec<Task> {
     vec![network_remove.into_task(), network_setup.into_task()]
 }
 
-// ---- volumes
-
-fn volume_setup(
-    mut view: View<Option<u8>>,
-    Args(name): Args<String>,
-    job: Res<Job>,
-) -> IO<Option<u8>, Stopped> {
-    enforce!(view.is_none());
-    *view = Some(super::stage::THERE);
-    with_io(view, move |view| async move {
-        let name = VolumeName::from(name);
-        if let Some(work) = work(&job) {
-            work.job(work.volume_part(&name), work.setup_volume(&name))
-                .await?;
-        }
-        Ok(view)
-    })
+fn volume_setup(view: View<Option<u8>>, Args(name): Args<String>, job: Res<Job>) -> Storing {
+    storage_job(view, name, job, Storage::Volume, Some(super::stage::THERE))
 }
 
-fn volume_remove(
-    mut view: View<Option<u8>>,
-    Args(name): Args<String>,
-    job: Res<Job>,
-) -> IO<Option<u8>, Stopped> {
-    enforce!(view.is_some());
-    *view = None;
-    with_io(view, move |view| async move {
-        let name = VolumeName::from(name);
-        if let Some(work) = work(&job) {
-            work.job(work.volume_part(&name), work.remove_volume(&name))
-                .await?;
-        }
-        Ok(view)
-    })
+fn volume_remove(view: View<Option<u8>>, Args(name): Args<String>, job: Res<Job>) -> Storing {
+    storage_job(view, name, job, Storage::Volume, None)
 }
 
 // ---- services
@@ -424,4 +419,104 @@ pub fn parts(work: &Work, agenda: &Agenda) -> Vec<Part> {
         .keys()
         .map(|name| work.service_part(&name.as_str().into()));
     networks.chain(volumes).chain(services).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(services: &[(&str, Option<Stage>)], goal: Option<Stage>) -> String {
+        let mut agenda = Agenda::default();
+        for (name, now) in services {
+            let change = (now.map(Stage::to_byte), goal.map(Stage::to_byte));
+            agenda.services.insert((*name).to_owned(), change);
+        }
+        plan(domain(), &agenda)
+            .map(|(workflow, _)| workflow.to_string())
+            .unwrap()
+    }
+
+    fn now(step: Step, others: bool, others_run: bool) -> Option<Stage> {
+        Some(Stage {
+            step,
+            others,
+            others_run,
+        })
+    }
+
+    #[test]
+    fn d_20_the_way_of_a_service() {
+        let install = "- install service 'a'\n";
+        let (stop, start) = ("- stop the old service 'a'\n", "- start service 'a'\n");
+        let (migrate, clean) = ("- migrate service 'a'\n", "- remove the old service 'a'\n");
+        let cases = [
+            (now(Step::Missing, false, false), [install, start].concat()),
+            (
+                now(Step::Missing, true, true),
+                [install, stop, start, clean].concat(),
+            ),
+            (
+                now(Step::Missing, true, false),
+                [install, start, clean].concat(),
+            ),
+            (now(Step::Misnamed, false, false), [migrate, start].concat()),
+            (now(Step::MisnamedSettled, false, false), migrate.to_owned()),
+            (now(Step::Ready, false, false), start.to_owned()),
+            (now(Step::Settled, true, true), clean.to_owned()),
+        ];
+        for (from, want) in cases {
+            assert_eq!(
+                planned(&[("a", from)], Some(Stage::DONE)),
+                want.trim_end(),
+                "{from:?}"
+            );
+        }
+        let held = now(Step::Ready, true, true);
+        assert_eq!(
+            planned(&[("a", now(Step::Missing, true, true))], held),
+            install.trim_end()
+        );
+        let revived = planned(
+            &[("a", now(Step::Missing, true, false))],
+            now(Step::Missing, true, true),
+        );
+        assert_eq!(revived, "- restart the old service 'a'");
+        let gone = planned(&[("a", now(Step::Missing, true, true))], None);
+        assert_eq!(gone, "- stop service 'a'\n- uninstall service 'a'");
+    }
+
+    #[test]
+    fn services_of_a_window_do_not_wait_for_each_other() {
+        let fresh = now(Step::Missing, false, false);
+        let plan = planned(&[("a", fresh), ("b", fresh)], Some(Stage::DONE));
+        let want = "+ ~ - install service 'a'\n    - start service 'a'\n  \
+            ~ - install service 'b'\n    - start service 'b'";
+        assert_eq!(plan, want);
+    }
+
+    #[test]
+    fn storage_is_made_made_again_and_removed() {
+        let mut agenda = Agenda::default();
+        agenda
+            .networks
+            .insert("new".into(), (None, Some(network::RIGHT)));
+        agenda.networks.insert(
+            "changed".into(),
+            (Some(network::STALE), Some(network::RIGHT)),
+        );
+        agenda
+            .volumes
+            .insert("gone".into(), (Some(super::super::stage::THERE), None));
+        let (workflow, _) = plan(domain(), &agenda).unwrap();
+        let plan = workflow.to_string();
+        for want in [
+            "setup network 'new'",
+            "remove network 'changed'",
+            "setup network 'changed'",
+            "remove volume 'gone'",
+        ] {
+            assert!(plan.contains(want), "{want} in\n{plan}");
+        }
+        assert!(plan.find("remove network 'changed'") < plan.find("setup network 'changed'"));
+    }
 }

@@ -3,8 +3,8 @@
 //! # Invariants
 //!
 //! * The key is in a header and nowhere else: no log line, no error, no file name.
-//! * A changed target goes to its cache file before it is handed on, and is not
-//!   kept in memory.
+//! * A target is not kept in memory. The last one that could be read is in its
+//!   cache file.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -135,6 +135,10 @@ impl Remote for Backend {
 
     fn poll(&self) -> Pending<'_, Result<Polled, RemoteError>> {
         Box::pin(self.ask_for_target())
+    }
+
+    fn keep<'a>(&'a self, document: &'a [u8]) -> Pending<'a, ()> {
+        Box::pin(self.keep_target(document))
     }
 
     fn report<'a>(&'a self, body: &'a [u8]) -> Pending<'a, Result<(), RemoteError>> {

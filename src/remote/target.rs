@@ -81,9 +81,6 @@ impl Backend {
         }
         let hash = hash::short(&document);
         let is_new = known.hash != Some(hash);
-        if is_new || known.etag != etag {
-            self.keep(etag.clone(), &document).await;
-        }
         self.know(Known {
             etag,
             hash: Some(hash),
@@ -95,8 +92,8 @@ impl Backend {
         })
     }
 
-    /// A target that cannot be written down is applied all the same.
-    async fn keep(&self, etag: Option<String>, document: &[u8]) {
+    pub(super) async fn keep_target(&self, document: &[u8]) {
+        let etag = self.known().etag;
         let (file, copy) = (self.cache.clone(), document.to_owned());
         let written = on_thread(move || cache::write(&file, etag.as_deref(), &copy)).await;
         if let Err(error) = written {

@@ -53,8 +53,12 @@ pub trait Remote: Send + Sync {
     /// The document of the last good poll, from disk; `None` without one.
     fn cached(&self) -> Pending<'_, Option<Vec<u8>>>;
 
-    /// Asks for the target (remote-api 2.1). Keeps a changed one on disk.
+    /// Asks for the target (remote-api 2.1).
     fn poll(&self) -> Pending<'_, Result<Polled, RemoteError>>;
+
+    /// Keeps the document of the last poll for the next start, in place of the former.
+    /// Best effort: one that cannot be written down is applied all the same.
+    fn keep<'a>(&'a self, document: &'a [u8]) -> Pending<'a, ()>;
 
     /// Sends a report: the JSON of one device's changes (remote-api 3.1).
     fn report<'a>(&'a self, body: &'a [u8]) -> Pending<'a, Result<(), RemoteError>>;

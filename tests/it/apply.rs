@@ -348,3 +348,22 @@ fn running_false_makes_a_container_and_does_not_run_it() {
     agent.wait_for("done");
     assert!(!mine.is_running("main"));
 }
+
+#[test]
+fn d_17_the_same_target_in_mid_apply_neither_interrupts_nor_sticks() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    agent.get("/v3/device");
+    let services: serde_json::Map<_, _> = (0..12)
+        .map(|n| (format!("s{n:02}"), service(n, json!({}))))
+        .collect();
+    let body = app("r1", json!({"services": services}));
+    agent.set(&mine.0, &body);
+    until("the first container", || {
+        (!mine.containers().is_empty()).then_some(())
+    });
+    agent.set(&mine.0, &body);
+    assert_eq!(agent.status(), "applying changes");
+    agent.wait_for("done");
+    assert_eq!(mine.containers().len(), 12);
+}

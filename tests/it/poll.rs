@@ -175,6 +175,22 @@ fn a_document_that_is_no_target_changes_nothing() {
     it.agent.wait_for("rejected");
     it.agent.wait_for_log("name");
     assert!(mine.is_running("main"));
+
+    // Nor does it after a restart: the last good target is the one that is kept (FD-25).
+    let Managed {
+        uuid,
+        backend,
+        agent,
+        dir,
+    } = it;
+    agent.kill();
+    let id = mine.id("main");
+    crate::support::engine::call("DELETE", &format!("/containers/{id}?force=true"), None);
+    let it = start(backend, &uuid, dir);
+    until("the app of the last good target", || {
+        mine.is_running("main").then_some(())
+    });
+    it.agent.wait_for("rejected");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::flows::seek::local;
 use crate::flows::seek::seeker::Options;
 use crate::intake;
 use crate::model::target::DeviceTarget;
+use crate::plan::board::Board;
 use crate::plan::work::Tools;
 use crate::world::remote::{Polled, Remote, RemoteError, RemoteKind};
 
@@ -26,21 +27,6 @@ impl Trigger {
     pub fn pull(&self, options: Options) {
         self.0
             .change(|wish| *wish = Some(wish.unwrap_or_default().or(options)));
-    }
-
-    async fn next(&self) -> Options {
-        loop {
-            let seen = self.0.version();
-            let mut wish = None;
-            self.0.change_if(|pending| {
-                wish = pending.take();
-                false
-            });
-            if let Some(wish) = wish {
-                return wish;
-            }
-            self.0.newer(seen).await;
-        }
     }
 }
 
@@ -85,7 +71,7 @@ pub async fn run(poll: Poll) {
                     None => future::pending().await,
                 }
             };
-            let request = async { Event::Request(poll.trigger.next().await) };
+            let request = async { Event::Request(poll.trigger.0.take().await) };
             let time = async {
                 clock.sleep_until(wake_at).await;
                 Event::Time
@@ -100,9 +86,10 @@ pub async fn run(poll: Poll) {
                 let (answer, document) = poll.judge(answer);
                 let emit = poller.on_answer(clock.now(), answer, fastrand::f64());
                 poll.hand_on(&mut poller, document, emit).await;
-                poll.tools
-                    .board
-                    .change_if(|board| std::mem::take(&mut board.is_asking));
+                if !poller.is_wanted() {
+                    let asked = |board: &mut Board| std::mem::take(&mut board.is_asking);
+                    poll.tools.board.change_if(asked);
+                }
             }
             Event::Time => {}
         }
@@ -151,6 +138,8 @@ impl Poll {
                 if poller.is_slower_than_told() {
                     log::warn!("the configured poll interval is longer than the backend expects");
                 }
+                // Only what can be read is worth keeping for the next start (FD-25).
+                self.remote.keep(&document).await;
                 local::forget(&self.tools).await;
                 self.mailbox.remote(target, options);
             }

@@ -174,6 +174,12 @@ impl Poller {
         }
     }
 
+    /// Whether a request that somebody asked for is still to be made.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.is_some()
+    }
+
     /// What the target says about the interval, if anything (R-POLL-1).
     pub fn on_told(&mut self, interval: Option<Duration>) {
         let (min, max) = limits::POLL_INTERVAL_RANGE;

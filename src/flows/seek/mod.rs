@@ -198,7 +198,12 @@ pub async fn run(
             }
             Happened::CompareTime => {
                 driver.compare_at = driver.tools.clock.now() + limits::COMPARE_INTERVAL;
-                compare(&driver.tools).await;
+                // Beside the lanes: an engine that hangs must not hold them up.
+                let tools = driver.tools.clone();
+                driver
+                    .executor
+                    .spawn(async move { compare(&tools).await })
+                    .detach();
                 Order::Wait
             }
             Happened::StatusMayDiffer => Order::Wait,
@@ -270,6 +275,10 @@ impl Driver {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Wait => {}
+            Order::Keep => {
+                let was = |board: &mut Board| std::mem::take(&mut board.is_preparing);
+                self.tools.board.change_if(was);
+            }
             Order::Interrupt => {
                 if let Some(apply) = &self.apply {
                     log::debug!("the apply under way makes room for the target");
@@ -300,21 +309,8 @@ impl Driver {
 }
 
 async fn request(mailbox: &Mailbox) -> Happened {
-    let mut seen = 0;
-    loop {
-        if let Some((options, changed)) = mailbox.pending.look(|pending| *pending).inspect(|_| {
-            mailbox.pending.change_if(|pending| {
-                *pending = None;
-                false
-            });
-        }) {
-            return Happened::Request(options, changed);
-        }
-        seen = mailbox
-            .pending
-            .newer(seen.max(mailbox.pending.version()))
-            .await;
-    }
+    let (options, changed) = mailbox.pending.take().await;
+    Happened::Request(options, changed)
 }
 
 /// What was remembered may have drifted without an event: looks at everything again.

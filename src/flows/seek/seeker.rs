@@ -28,6 +28,8 @@ impl Options {
 pub enum Order {
     /// Nothing, for now.
     Wait,
+    /// Nothing at all: the apply under way is for this very target.
+    Keep,
     /// Ask the running apply to stop.
     Interrupt,
     /// Read the engine and apply the newest accepted target.
@@ -64,9 +66,8 @@ impl Seeker {
     /// A target was accepted: `changed` if it is another one than before. `busy`:
     /// plans are running right now.
     pub fn on_request(&mut self, options: Options, changed: bool, busy: bool) -> Order {
-        if self.running == Running::Yes && !changed && busy {
-            // The apply under way is for this very target.
-            return Order::Wait;
+        if self.running == Running::Yes && self.pending.is_none() && !changed && busy {
+            return Order::Keep;
         }
         self.pending = Some(self.pending.unwrap_or_default().or(options));
         self.next(busy)
@@ -137,7 +138,7 @@ mod tests {
     #[test]
     fn d_17_the_same_target_does_not_kill_the_apply_under_way() {
         let mut seeker = running();
-        assert_eq!(seeker.on_request(CANCEL, false, true), Order::Wait);
+        assert_eq!(seeker.on_request(CANCEL, false, true), Order::Keep);
         assert_eq!(seeker.on_busy(false), Order::Wait);
     }
 

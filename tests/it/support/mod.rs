@@ -36,7 +36,9 @@ pub fn unique() -> String {
     helios::base::random::hex(16).unwrap()
 }
 
-/// Polls until `check` answers; panics with `what` when it takes too long.
+/// Looks again and again until `check` answers; panics with `what` when it takes too
+/// long. What is waited for happens in other processes, which tell nobody: this is the
+/// one place that waits by the clock, and how long it waits decides no test.
 pub fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -211,14 +213,9 @@ impl Agent {
     }
 
     pub fn wait_for(&self, status: &str) {
-        let begun = Instant::now();
-        while self.status() != status {
-            if begun.elapsed() > PATIENCE {
-                let why = self.get("/v3/status?detail=true");
-                panic!("status is not '{status}' but {why}\n{}", self.log());
-            }
-            std::thread::sleep(Duration::from_millis(30));
-        }
+        until(&format!("status '{status}'"), || {
+            (self.status() == status).then_some(())
+        });
     }
 
     pub fn wait_for_log(&self, text: &str) {

@@ -1,0 +1,509 @@
+//! The rules as tables: what is, what should be, and what may be done now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::names::{container_name_long, is_right_name, volume_name};
+use super::rules::{Agenda, PartName, Situation, Wait, agenda, has_to_run};
+use super::stage::{Stage, Step, network};
+use crate::limits::WINDOW_MAX;
+use crate::model::current::{App, Container, Identity, Network, Restart, Volume};
+use crate::model::status::{ContainerStatus, Health};
+use crate::model::target::{Condition, Dependency, ReleaseTarget, ServiceTarget};
+use crate::model::{AppUuid, ImageUri, NetworkConfig, ServiceConfig, VolumeConfig};
+
+/// One case: an app as it is, its release, and what is known around it.
+struct Case {
+    app: App,
+    release: Option<ReleaseTarget>,
+    leaves: bool,
+    missing_images: Vec<&'static str>,
+    waiting: Vec<&'static str>,
+    disturbed: BTreeSet<Arc<str>>,
+}
+
+impl Case {
+    fn new(services: &[(&str, ServiceTarget)]) -> Case {
+        let services = services
+            .iter()
+            .map(|(name, target)| ((*name).into(), target.clone()));
+        Case {
+            app: App::default(),
+            release: Some(ReleaseTarget {
+                services: services.collect(),
+                ..ReleaseTarget::default()
+            }),
+            leaves: false,
+            missing_images: Vec::new(),
+            waiting: Vec::new(),
+            disturbed: BTreeSet::new(),
+        }
+    }
+
+    fn with(mut self, name: &str, container: Container) -> Case {
+        self.app.containers.insert(name.into(), container);
+        self
+    }
+
+    fn agenda(&self) -> Agenda {
+        let (uuid, release) = (AppUuid::new("a1"), "r2".into());
+        agenda(&Situation {
+            uuid: &uuid,
+            app: &self.app,
+            release: self.release.as_ref().map(|target| (&release, target)),
+            leaves: self.leaves,
+            has_image: &|uri| !self.missing_images.contains(&uri.repository()),
+            waits: &|part| match part {
+                PartName::Service(name) => self.waiting.contains(&name.as_str()),
+                _ => false,
+            },
+            disturbed: &self.disturbed,
+        })
+    }
+
+    /// How far a service may go: from, to, and what it waits for.
+    fn service(&self, name: &str) -> (Option<(Stage, Option<Stage>)>, Option<Wait>) {
+        let agenda = self.agenda();
+        let stage = |byte: u8| Stage::from_byte(byte).unwrap();
+        let change = agenda.services.get(name);
+        let change = change.map(|(now, then)| (stage(now.unwrap()), then.map(stage)));
+        (
+            change,
+            agenda.waiting.get(&format!("service '{name}'")).cloned(),
+        )
+    }
+}
+
+fn target(image: &str) -> ServiceTarget {
+    ServiceTarget {
+        id: 1,
+        image: ImageUri::parse(image).unwrap(),
+        config: ServiceConfig::default().to_json().into(),
+        depends_on: BTreeMap::new(),
+        running: true,
+    }
+}
+
+fn on(
+    mut target: ServiceTarget,
+    name: &str,
+    condition: Condition,
+    required: bool,
+) -> ServiceTarget {
+    let dependency = Dependency {
+        condition,
+        restart: false,
+        required,
+    };
+    target.depends_on.insert(name.into(), dependency);
+    target
+}
+
+/// A container of `service` that was asked for as `target` is.
+fn container(service: &str, target: &ServiceTarget, status: ContainerStatus) -> Container {
+    Container {
+        id: format!("id-{service}-{}", target.image).into(),
+        service: service.into(),
+        service_id: 1,
+        release: "r2".into(),
+        identity: Some(Identity {
+            image: target.image.clone(),
+            config: target.config.clone(),
+        }),
+        image_id: "sha256:1".into(),
+        depends_on: BTreeMap::new(),
+        status,
+        exit_code: Some(0),
+        health: Health::None,
+        created: "2026-01-01T00:00:00+00:00".into(),
+        restart: Restart::Always,
+        networks: Vec::new(),
+        volumes: Vec::new(),
+    }
+}
+
+const RUNNING: ContainerStatus = ContainerStatus::Running;
+const STOPPED: ContainerStatus = ContainerStatus::Stopped;
+const CREATED: ContainerStatus = ContainerStatus::Created;
+
+const fn at(step: Step, others: bool, others_run: bool) -> Stage {
+    Stage {
+        step,
+        others,
+        others_run,
+    }
+}
+
+#[test]
+fn a_first_install_waits_for_nothing_but_its_own_image() {
+    let mut case = Case::new(&[("a", target("one")), ("b", target("two"))]);
+    case.missing_images = vec!["two"];
+    let fresh = at(Step::Missing, false, false);
+    assert_eq!(case.service("a"), (Some((fresh, Some(Stage::DONE))), None));
+    assert_eq!(case.service("b"), (None, Some(Wait::Image)));
+}
+
+#[test]
+fn what_matches_and_runs_needs_nothing() {
+    let case =
+        Case::new(&[("a", target("one"))]).with("a_r2", container("a", &target("one"), RUNNING));
+    assert!(case.agenda().is_reached());
+}
+
+#[test]
+fn o_11_an_unchanged_container_of_another_release_only_changes_its_name() {
+    let case =
+        Case::new(&[("a", target("one"))]).with("a_r1", container("a", &target("one"), RUNNING));
+    let now = at(Step::MisnamedSettled, false, false);
+    assert_eq!(case.service("a").0, Some((now, Some(Stage::DONE))));
+}
+
+#[test]
+fn d_11_any_difference_in_what_was_asked_for_makes_a_new_container() {
+    let other_config = ServiceConfig {
+        hostname: Some("h".to_owned()),
+        ..ServiceConfig::default()
+    };
+    let mut old = container("a", &target("one"), RUNNING);
+    old.identity.as_mut().unwrap().config = other_config.to_json().into();
+    let mut foreign = container("a", &target("one"), RUNNING);
+    foreign.identity = None;
+    let dead = container("a", &target("one"), ContainerStatus::Dead);
+    for (what, found) in [
+        ("image", container("a", &target("old"), RUNNING)),
+        ("config", old),
+        ("no label", foreign),
+    ] {
+        let case = Case::new(&[("a", target("one"))]).with("a_r1", found);
+        assert_eq!(
+            case.service("a").0,
+            Some((at(Step::Missing, true, true), Some(Stage::DONE))),
+            "{what}"
+        );
+    }
+    let case = Case::new(&[("a", target("one"))]).with("a_r2", dead);
+    assert_eq!(
+        case.service("a").0,
+        Some((at(Step::Missing, true, false), Some(Stage::DONE))),
+        "dead"
+    );
+}
+
+#[test]
+fn d_16_d_20_nothing_old_stops_before_all_images_are_there() {
+    let mut case = Case::new(&[("a", target("new")), ("b", target("two"))])
+        .with("a_r1", container("a", &target("old"), RUNNING));
+    case.missing_images = vec!["two"];
+    // Its successor is made, and that is all.
+    let (now, ready) = (at(Step::Missing, true, true), at(Step::Ready, true, true));
+    assert_eq!(
+        case.service("a"),
+        (Some((now, Some(ready))), Some(Wait::OtherImages))
+    );
+    case = case.with("a_r2", container("a", &target("new"), CREATED));
+    assert_eq!(case.service("a"), (None, Some(Wait::OtherImages)));
+    case.missing_images.clear();
+    assert_eq!(case.service("a").0, Some((ready, Some(Stage::DONE))));
+}
+
+#[test]
+fn fd_23_an_old_container_that_was_stopped_runs_again_while_its_update_waits() {
+    let waits = |case: Case| Case {
+        missing_images: vec!["two"],
+        ..case
+    };
+    let both = || Case::new(&[("a", target("new")), ("b", target("two"))]);
+    let old = || container("a", &target("old"), STOPPED);
+    let revived = |step| Some((at(step, true, false), Some(at(step, true, true))));
+    let case = waits(both().with("a_r1", old()));
+    assert_eq!(case.service("a").0, revived(Step::Missing));
+    let case = waits(
+        both()
+            .with("a_r1", old())
+            .with("a_r2", container("a", &target("new"), CREATED)),
+    );
+    assert_eq!(case.service("a").0, revived(Step::Ready));
+    // Not when the successor has run already, or does.
+    for status in [STOPPED, RUNNING] {
+        for name in ["a_r2", "a_r1"] {
+            let case = both()
+                .with("old_a_r2", old())
+                .with(name, container("a", &target("new"), status));
+            let (_, then) = waits(case).service("a").0.unwrap();
+            assert_eq!(then, Some(Stage::DONE), "{status:?} {name}");
+        }
+    }
+}
+
+#[test]
+fn d_21_who_has_to_run() {
+    #[rustfmt::skip]
+    let cases = [
+        (CREATED, Restart::No, 0, false, true),
+        (RUNNING, Restart::Always, 0, false, false),
+        (STOPPED, Restart::Always, 0, false, true),
+        (STOPPED, Restart::UnlessStopped, 0, false, true),
+        (STOPPED, Restart::No, 1, false, false),
+        (STOPPED, Restart::No, 137, true, true),
+        (STOPPED, Restart::OnFailure(true), 0, false, false),
+        (STOPPED, Restart::OnFailure(true), 1, false, true),
+        (STOPPED, Restart::OnFailure(false), 1, false, false),
+    ];
+    for (status, restart, exit, is_disturbed, want) in cases {
+        let mut found = container("a", &target("one"), status);
+        (found.restart, found.exit_code) = (restart, Some(exit));
+        let disturbed = if is_disturbed {
+            [found.id.clone()].into()
+        } else {
+            BTreeSet::new()
+        };
+        assert_eq!(
+            has_to_run(&found, &disturbed),
+            want,
+            "{status:?} {restart:?} {exit} {is_disturbed}"
+        );
+    }
+}
+
+#[test]
+fn running_false_is_settled_when_it_does_not_run() {
+    let parked = ServiceTarget {
+        running: false,
+        ..target("one")
+    };
+    let case =
+        |status| Case::new(&[("a", parked.clone())]).with("a_r2", container("a", &parked, status));
+    assert!(case(CREATED).agenda().is_reached());
+    assert!(case(STOPPED).agenda().is_reached());
+    assert_eq!(case(RUNNING).service("a").0.unwrap().0.step, Step::Ready);
+}
+
+#[test]
+fn fd_43_conditions_of_dependencies() {
+    use Condition::{Completed, Healthy, Started};
+    let pending = Some(Wait::Dependency("db".into()));
+    let failed = |why| Some(Wait::Failed("db".into(), why));
+    #[rustfmt::skip]
+    let cases = [
+        (Started, CREATED, Health::None, 0, Restart::No, pending.clone()),
+        (Started, RUNNING, Health::None, 0, Restart::No, None),
+        (Started, STOPPED, Health::None, 1, Restart::No, None),
+        (Healthy, RUNNING, Health::Healthy, 0, Restart::No, None),
+        (Healthy, RUNNING, Health::Starting, 0, Restart::No, pending.clone()),
+        (Healthy, RUNNING, Health::Unhealthy, 0, Restart::No, failed("is unhealthy")),
+        (Healthy, RUNNING, Health::None, 0, Restart::No, failed("has no health check")),
+        (Completed, STOPPED, Health::None, 0, Restart::No, None),
+        (Completed, STOPPED, Health::None, 1, Restart::No, failed("ended with an error")),
+        (Completed, STOPPED, Health::None, 1, Restart::OnFailure(true), pending.clone()),
+        (Completed, RUNNING, Health::None, 0, Restart::No, pending.clone()),
+    ];
+    for (condition, status, health, exit, restart, want) in cases {
+        let db = target("two");
+        let mut found = container("db", &db, status);
+        (found.health, found.exit_code, found.restart) = (health, Some(exit), restart);
+        let case = |required| {
+            Case::new(&[
+                ("a", on(target("one"), "db", condition, required)),
+                ("db", db.clone()),
+            ])
+            .with("db_r2", found.clone())
+        };
+        let what = format!("{condition:?} {status:?} {health:?} {exit} {restart:?}");
+        let (change, wait) = case(true).service("a");
+        assert_eq!(wait, want, "{what}");
+        // It is made in any case; what it waits for is its start.
+        let ready = at(Step::Ready, false, false);
+        let goal = if want.is_none() { Stage::DONE } else { ready };
+        assert_eq!(change.unwrap().1, Some(goal), "{what}");
+        assert_eq!(case(false).service("a").1, None, "{what}: not required");
+    }
+}
+
+#[test]
+fn a_window_is_bounded_and_dependencies_come_first() {
+    let names: Vec<String> = (0..20).map(|n| format!("s{n:02}")).collect();
+    let mut services: Vec<(&str, ServiceTarget)> = names
+        .iter()
+        .map(|name| (name.as_str(), target("one")))
+        .collect();
+    // The last one by name is needed by the first.
+    services[0].1 = on(target("one"), "s19", Condition::Started, true);
+    let agenda = Case::new(&services).agenda();
+    assert_eq!(agenda.services.len(), WINDOW_MAX);
+    assert!(
+        agenda.services.contains_key("s19"),
+        "{:?}",
+        agenda.services.keys()
+    );
+    assert_eq!(agenda.waiting["service 's18'"], Wait::Order);
+}
+
+#[test]
+fn d_19_a_part_that_failed_waits_and_the_others_do_not() {
+    let mut case = Case::new(&[("a", target("one")), ("b", target("one"))]);
+    case.waiting = vec!["a"];
+    assert_eq!(case.service("a"), (None, Some(Wait::Retry)));
+    assert!(case.service("b").0.is_some());
+}
+
+fn networked(config: &NetworkConfig) -> Case {
+    let document = r#"{"cgroup":"private","restart_policy":{"name":"always"},"networks":{"n":{}}}"#;
+    let wanted = ServiceTarget {
+        config: document.into(),
+        ..target("one")
+    };
+    let mut case = Case::new(&[("a", wanted.clone())]);
+    case.release
+        .as_mut()
+        .unwrap()
+        .networks
+        .insert("n".into(), NetworkConfig::default());
+    let network = Network {
+        id: "n1".into(),
+        oci_name: "n_a1".into(),
+        config: Some(config.clone()),
+    };
+    case.app.networks.insert("n".into(), network);
+    let mut found = container("a", &wanted, RUNNING);
+    found.networks = vec!["n_a1".into()];
+    case.with("a_r2", found)
+}
+
+#[test]
+fn a_changed_network_first_loses_its_users_then_itself() {
+    assert!(networked(&NetworkConfig::default()).agenda().is_reached());
+    let changed = NetworkConfig {
+        internal: true,
+        ..NetworkConfig::default()
+    };
+    let mut case = networked(&changed);
+    assert_eq!(
+        case.service("a").0,
+        Some((at(Step::Missing, true, true), None)),
+        "it goes"
+    );
+    assert!(case.agenda().networks.is_empty(), "not while it is used");
+    case.app.containers.clear();
+    assert_eq!(
+        case.agenda().networks["n"],
+        (Some(network::STALE), Some(network::RIGHT))
+    );
+    assert_eq!(case.service("a"), (None, Some(Wait::Storage)));
+}
+
+#[test]
+fn a_container_that_somebody_took_off_its_network_is_replaced() {
+    let mut case = networked(&NetworkConfig::default());
+    let found = case.app.containers.values_mut().next().unwrap();
+    found.networks.clear();
+    assert_eq!(
+        case.service("a").0,
+        Some((at(Step::Missing, true, true), Some(Stage::DONE)))
+    );
+}
+
+#[test]
+fn d_16_what_leaves_a_release_goes_when_all_images_are_there() {
+    let mut case =
+        Case::new(&[("a", target("one"))]).with("b_r1", container("b", &target("two"), RUNNING));
+    case.missing_images = vec!["one"];
+    assert_eq!(case.service("b"), (None, Some(Wait::OtherImages)));
+    case.missing_images.clear();
+    assert_eq!(
+        case.service("b").0,
+        Some((at(Step::Missing, true, true), None))
+    );
+}
+
+#[test]
+fn d_12_volumes_go_only_with_their_app_and_after_its_containers() {
+    let mut case = Case::new(&[]).with("b_r1", container("b", &target("two"), RUNNING));
+    case.app.volumes.insert(
+        "v_a1".into(),
+        Volume {
+            name: "v".into(),
+            config: None,
+        },
+    );
+    assert!(
+        case.agenda().volumes.is_empty(),
+        "it merely left the release"
+    );
+    case.release = None;
+    assert!(
+        case.agenda().volumes.is_empty(),
+        "the app runs nothing and is still there"
+    );
+    case.leaves = true;
+    assert!(
+        case.agenda().volumes.is_empty(),
+        "a container is still there"
+    );
+    case.app.containers.clear();
+    assert_eq!(case.agenda().volumes["v"].1, None);
+}
+
+#[test]
+fn d_12_names_of_volumes() {
+    let (uuid, local) = (AppUuid::new("a1"), VolumeConfig::default());
+    let nfs = VolumeConfig {
+        driver_opts: [("type".to_owned(), "nfs".to_owned())].into(),
+        ..local.clone()
+    };
+    let labelled = VolumeConfig {
+        labels: [("a".to_owned(), "b".to_owned())].into(),
+        ..local.clone()
+    };
+    let name = |volumes: &[(&str, Option<&VolumeConfig>)], wanted| {
+        let volume = |config: &Option<&VolumeConfig>| Volume {
+            name: "v".into(),
+            config: config.cloned(),
+        };
+        let volumes = volumes
+            .iter()
+            .map(|(oci, config)| ((*oci).into(), volume(config)));
+        let app = App {
+            volumes: volumes.collect(),
+            ..App::default()
+        };
+        volume_name(&uuid, &app, &"v".into(), wanted)
+    };
+    assert_eq!(name(&[], &local), ("v_a1".to_owned(), false));
+    assert_eq!(
+        name(&[("v_a1", Some(&local))], &labelled),
+        ("v_a1".to_owned(), true),
+        "labels alone"
+    );
+    assert_eq!(
+        name(&[("12_v", None)], &local),
+        ("12_v".to_owned(), true),
+        "an adopted one"
+    );
+    let (other, there) = name(&[("v_a1", Some(&local))], &nfs);
+    assert!(
+        !there && other.starts_with("v_a1_") && other.len() == "v_a1_".len() + 8,
+        "{other}"
+    );
+    assert_eq!(
+        name(&[("v_a1", Some(&local)), (&other, Some(&nfs))], &nfs),
+        (other.clone(), true)
+    );
+}
+
+#[test]
+fn w_32_d_37_names_of_containers() {
+    let (service, release, app) = ("web".into(), "r2".into(), "a1".into());
+    let long = container_name_long(&service, &release, &app);
+    #[rustfmt::skip]
+    let cases = [
+        ("web_r2", true), (long.as_str(), true), ("web_r1", false), ("old_web_r2", false),
+        ("web_r2_a2", false), ("web_r22", false), ("web", false), ("web2_r2", false),
+    ];
+    for (name, want) in cases {
+        assert_eq!(
+            is_right_name(name, &service, &release, &app),
+            want,
+            "{name}"
+        );
+    }
+}
