@@ -57,7 +57,6 @@ fn password(text: &str) -> Option<(usize, usize)> {
             .map_or(text.len(), |len| start + len);
         if let Some(at) = text[start..end].rfind('@')
             && let Some(colon) = text[start..start + at].find(':')
-            && &text[start + colon + 1..start + at] != MASK
         {
             return Some((start + colon + 1, at - colon - 1));
         }

@@ -223,6 +223,16 @@ fn fd_23_an_old_container_that_was_stopped_runs_again_while_its_update_waits() {
             .with("a_r2", container("a", &target("new"), CREATED)),
     );
     assert_eq!(case.service("a").0, revived(Step::Ready));
+    // Nor when the target is that nothing runs, and its container is there.
+    let parked = ServiceTarget {
+        running: false,
+        ..target("new")
+    };
+    let case = Case::new(&[("a", parked.clone()), ("b", target("two"))])
+        .with("old_a_r2", old())
+        .with("a_r2", container("a", &parked, CREATED));
+    let (_, then) = waits(case).service("a").0.unwrap();
+    assert_eq!(then, Some(Stage::DONE), "it is settled");
     // Not when the successor has run already, or does.
     for status in [STOPPED, RUNNING] {
         for name in ["a_r2", "a_r1"] {
@@ -484,6 +494,16 @@ fn d_12_names_of_volumes() {
         !there && other.starts_with("v_a1_") && other.len() == "v_a1_".len() + 8,
         "{other}"
     );
+    let cifs = VolumeConfig {
+        driver_opts: [("type".to_owned(), "cifs".to_owned())].into(),
+        ..local.clone()
+    };
+    let third = name(&[("v_a1", Some(&local)), (&other, Some(&nfs))], &cifs);
+    assert!(
+        !third.1 && third.0 != other,
+        "each place has a name of its own: {third:?}"
+    );
+
     assert_eq!(
         name(&[("v_a1", Some(&local)), (&other, Some(&nfs))], &nfs),
         (other.clone(), true)
