@@ -306,4 +306,20 @@ mod tests {
             assert_eq!(blocked(&agenda).is_some(), want, "{:?}", agenda.waiting);
         }
     }
+
+    #[test]
+    fn the_very_same_change_again_is_noticed() {
+        let agenda = |change| Agenda {
+            services: [("a".to_owned(), change)].into(),
+            ..Agenda::default()
+        };
+        let part = Part::Service("app".into(), "a".into());
+        let before = agenda((Some(1), Some(2)));
+        assert!(same(&part, &before, &agenda((Some(1), Some(2)))));
+        assert!(
+            !same(&part, &before, &agenda((Some(2), Some(3)))),
+            "it went on"
+        );
+        assert!(!same(&part, &before, &Agenda::default()), "it is done");
+    }
 }

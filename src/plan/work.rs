@@ -237,9 +237,6 @@ impl Tools {
                 self.board.change(|board| {
                     board.touched += 1;
                     forget(board, &container.id);
-                    if container.status == crate::model::status::ContainerStatus::Running {
-                        board.disturbed.remove(&container.id);
-                    }
                     let app = board.device.apps.entry(app).or_default();
                     app.containers.insert(found_name, container);
                 });

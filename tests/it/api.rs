@@ -13,7 +13,7 @@ fn start(dir: &Scratch, args: Vec<&str>) -> Agent {
         &Options {
             args,
             engine,
-            without_api: false,
+            ..Options::default()
         },
     )
 }

@@ -83,9 +83,18 @@ fn fd_18_fd_34_the_same_target_changes_nothing_also_after_a_kill() {
     let agent = start(&dir);
     agent.wait_for_log("is at its target");
     agent.wait_for("done");
-    assert_eq!((mine.id("web"), started("web")), (id, at));
+    assert_eq!((mine.id("web"), started("web")), (id.clone(), at));
     let shown = agent.get(&format!("/v3/device/apps/{}", mine.0));
-    assert_eq!(shown["id"], 12, "the target was taken up again");
+    assert_eq!(shown["id"], 12);
+
+    // What is missing after the next kill is made again: the target was kept.
+    agent.kill();
+    call("DELETE", &format!("/containers/{id}?force=true"), None);
+    let agent = start(&dir);
+    until("the removed container", || {
+        mine.is_running("web").then_some(())
+    });
+    agent.wait_for("done");
 }
 
 #[test]
@@ -366,4 +375,104 @@ fn d_17_the_same_target_in_mid_apply_neither_interrupts_nor_sticks() {
     assert_eq!(agent.status(), "applying changes");
     agent.wait_for("done");
     assert_eq!(mine.containers().len(), 12);
+}
+
+#[test]
+fn d_21_what_somebody_kills_runs_again_and_what_has_finished_does_not() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let body = json!({"services": {
+        "once": service(1, json!({"restart": "no"})),
+        "over": service(2, json!({"restart": "no", "command": ["true"]})),
+    }});
+    agent.set(&mine.0, &app("r1", body));
+    agent.wait_for("done");
+    // A new agent has done nothing to them lately: what it sees is somebody else's doing.
+    agent.kill();
+    let agent = start(&dir);
+    agent.wait_for_log("engine: ");
+    agent.wait_for("done");
+    let finished = |name: &str| mine.service(name).unwrap()["State"]["FinishedAt"].clone();
+    let over = finished("over");
+    call(
+        "POST",
+        &format!("/containers/{}/kill", mine.id("once")),
+        None,
+    );
+    until("the killed container", || {
+        mine.is_running("once").then_some(())
+    });
+    agent.wait_for("done");
+    assert_eq!(finished("over"), over, "it ended by itself and stays so");
+}
+
+#[test]
+fn d_20_a_container_that_cannot_be_made_leaves_the_old_one_and_its_name() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let one = |more: Value| app("r1", json!({"services": {"main": service(1, more)}}));
+    agent.set(&mine.0, &one(json!({})));
+    agent.wait_for("done");
+    let old = mine.id("main");
+    agent.set(&mine.0, &one(json!({"runtime": "no-such-runtime"})));
+    agent.wait_for_log("its new container was not made");
+    until("the old name", || {
+        let found = call("GET", &format!("/containers/{old}/json"), None).1;
+        (found["Name"] == "/main_r1" && found["State"]["Running"] == true).then_some(())
+    });
+    agent.set(&mine.0, &one(json!({})));
+    agent.wait_for("done");
+    assert_eq!(mine.id("main"), old, "it was never touched");
+}
+
+#[test]
+fn se_w_13_a_container_that_is_half_made_is_removed_again() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    // An address of one's own needs a subnet of one's own: connecting the second fails.
+    let networks = json!({"one": {"priority": 9}, "two": {"ipv4_address": "192.0.2.7"}});
+    agent.set(
+        &mine.0,
+        &app(
+            "r1",
+            json!({
+                "services": {"main": service(1, json!({"networks": networks}))},
+                "networks": {"one": {}, "two": {}},
+            }),
+        ),
+    );
+    agent.wait_for_log("cannot connect a container to network");
+    agent.wait_for_log("next try");
+    until("the half of it to go", || {
+        mine.containers().is_empty().then_some(())
+    });
+    assert_eq!(agent.status(), "applying changes");
+}
+
+#[test]
+fn fd_32_an_agent_that_lost_its_state_leaves_apps_it_was_not_told_of_alone() {
+    let (_alone, dir) = (alone(), Scratch::new());
+    let (first, second) = (App::new(), App::new());
+    let body = |release: &str| {
+        app(
+            release,
+            json!({"services": {"main": service(1, json!({}))}}),
+        )
+    };
+    let agent = start(&dir);
+    agent.set(&first.0, &body("r1"));
+    agent.wait_for("done");
+    let id = first.id("main");
+    agent.kill();
+    std::fs::remove_dir_all(dir.0.join(".local")).unwrap();
+    let agent = start(&dir);
+    agent.set(&second.0, &body("r2"));
+    agent.wait_for("done");
+    assert!(second.is_running("main") && first.is_running("main"));
+    assert_eq!(first.id("main"), id);
+    agent.remove(&first.0);
+    until("the removed app to go", || {
+        first.containers().is_empty().then_some(())
+    });
+    assert!(second.is_running("main"));
 }

@@ -77,7 +77,13 @@ fn fd_27_an_engine_that_dies_in_mid_apply_is_survived() {
 fn an_engine_that_answers_500_is_told_of_and_waited_for() {
     let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
     let proxy = Proxy::start(&dir.0);
-    let mut agent = start(&dir, &proxy.url);
+    // What failed for want of an engine does not wait for its next try, ten minutes off.
+    let options = Options {
+        engine: Some(proxy.url.clone()),
+        retry_ms: Some(600_000),
+        ..Options::default()
+    };
+    let mut agent = Agent::start(&dir.0, &options);
     agent.get("/v3/device");
     proxy.answer_500();
     agent.set(

@@ -148,6 +148,8 @@ fn d_16_a_bad_release_rejects_its_app_and_is_reported() {
     until("the good app", || good.is_running("main").then_some(()));
     it.agent.wait_for("aborted");
     assert_eq!(bad.id("main"), id, "what runs is kept");
+    let shown = it.agent.get(&format!("/v3/device/apps/{}", bad.0));
+    assert_eq!(shown["rejected_release"], "bb22");
     it.agent.wait_for_log("composition.restart");
     let found = reported(&it.backend, &uuid, &bad.0, |app| {
         !app["releases"]["bb22"].is_null()

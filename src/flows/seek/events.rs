@@ -83,6 +83,13 @@ async fn see(tools: &Tools, event: &EngineEvent) -> Result<(), EngineError> {
 }
 
 async fn container(tools: &Tools, event: &EngineEvent) -> Result<(), EngineError> {
+    // A kill is told before the end that it brings: only a start ends a disturbance.
+    if matches!(&*event.action, "start" | "unpause" | "destroy") {
+        tools.board.change_if(|board| {
+            board.disturbed.remove(&*event.id);
+            false
+        });
+    }
     let now = tools.clock.now();
     let known = tools.board.look(|board| known(board, &event.id, now));
     let Some((app, name, ours)) = known else {

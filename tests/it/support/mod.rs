@@ -111,6 +111,8 @@ pub struct Options<'a> {
     pub args: Vec<&'a str>,
     pub engine: Option<String>,
     pub without_api: bool,
+    /// First wait after a failure, ms; short where a test waits for the next try.
+    pub retry_ms: Option<u32>,
 }
 
 pub fn program() -> Command {
@@ -140,7 +142,8 @@ impl Agent {
             .env("HOME", dir)
             .env("RUST_LOG", "warn,helios=debug");
         command.env("XDG_RUNTIME_DIR", dir.join("run"));
-        command.args(["--local-retry-interval-ms", "500"]);
+        let retry = options.retry_ms.unwrap_or(500).to_string();
+        command.args(["--local-retry-interval-ms", &retry]);
         command
             .args(&options.args)
             .stdout(log.try_clone().unwrap())
