@@ -26,6 +26,8 @@ pub const DOCUMENT_BYTES_MAX: usize = TARGET_BYTES_MAX + 64 * 1024;
 
 /// Any engine call but a pull, a stop and the event stream: until its answer's head.
 pub const ENGINE_CALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// To connect to the engine, whose backlog is full while it is busy.
+pub const ENGINE_CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Added to a container's grace period before a stop is given up.
 pub const ENGINE_STOP_MARGIN: Duration = Duration::from_secs(30);
 /// A container's grace period when its configuration names none.
@@ -89,6 +91,14 @@ pub const HTTP_FIELDS_MAX: usize = 100;
 pub const HTTP_CHUNK_LINE_BYTES_MAX: usize = 1024;
 /// All trailer lines of a chunked body together.
 pub const HTTP_TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// To find the addresses of a name. With the next two at most 20 s (R-HTTP-3).
+pub const HTTP_RESOLVE_TIMEOUT: Duration = Duration::from_secs(6);
+/// To connect to one of them: the third try of a lost first packet is still in time.
+pub const HTTP_CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
+/// To agree on TLS.
+pub const HTTP_TLS_TIMEOUT: Duration = Duration::from_secs(8);
+/// Redirects of one `GET` that are followed (R-HTTP-8).
+pub const HTTP_REDIRECTS_MAX: usize = 5;
 /// 1xx answers skipped before the real one (R-HTTP-1).
 pub const HTTP_INTERIM_MAX: usize = 16;
 /// What a connection reads into at rest.

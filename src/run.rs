@@ -362,7 +362,7 @@ fn backend(
     let url = Url::parse(&remote.endpoint).map_err(failed("use the remote API endpoint"))?;
     let host = url.host().to_owned();
     let endpoint = if url.is_tls() {
-        let roots = Arc::new(roots(remote)?);
+        let roots = Arc::new(roots(remote.ca_file.as_deref())?);
         Endpoint::Tls {
             host: host.clone(),
             port: url.port(),
@@ -376,18 +376,28 @@ fn backend(
     };
     // R-HTTP-3.
     let timeouts = Timeouts {
-        connect: Duration::from_secs(20),
+        resolve: limits::HTTP_RESOLVE_TIMEOUT,
+        connect: limits::HTTP_CONNECT_TIMEOUT,
+        tls: limits::HTTP_TLS_TIMEOUT,
         head: Duration::from_secs(30),
         idle: Duration::from_secs(15),
         total: Some(remote.timeout),
     };
     let identity = (uuid, remote.key.0.as_str());
-    let backend = Backend::new(&url, endpoint, timeouts, identity, &config.dirs.cache);
+    // Asked for when an endpoint of plain http sends us to https (R-HTTP-8).
+    let later = remote.ca_file.clone();
+    let later = move || {
+        roots(later.as_deref())
+            .map(Arc::new)
+            .map_err(|Failed(why)| why)
+    };
+    let backend = Backend::new(&url, endpoint, timeouts, identity, &config.dirs.cache)
+        .with_roots(Box::new(later));
     Ok((Arc::new(backend), host))
 }
 
 /// Whom to trust (D-29).
-fn roots(remote: &RemoteConfig) -> Result<TlsRoots, Failed> {
+fn roots(ca_file: Option<&Path>) -> Result<TlsRoots, Failed> {
     let read = |path: &Path| {
         let mut pem = Vec::new();
         let file = std::fs::File::open(path).map_err(failed(format!("read {}", path.display())))?;
@@ -397,7 +407,7 @@ fn roots(remote: &RemoteConfig) -> Result<TlsRoots, Failed> {
         limited.map_err(failed(format!("read {}", path.display())))?;
         Ok::<_, Failed>(pem)
     };
-    let extra = remote.ca_file.as_deref().map(read).transpose()?;
+    let extra = ca_file.map(read).transpose()?;
     let system = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
     let system = system.map(|path| read(Path::new(&path))).transpose()?;
     TlsRoots::load(extra.as_deref(), system.as_deref()).map_err(failed("use the CA certificates"))

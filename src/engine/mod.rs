@@ -59,12 +59,8 @@ impl Docker {
     /// A client of the engine at `endpoint`. Connects when it is asked something.
     #[must_use]
     pub fn new(endpoint: Endpoint, auth: RegistryAuth, supervised: bool) -> Docker {
-        let timeouts = Timeouts {
-            connect: Duration::from_secs(20),
-            head: limits::ENGINE_CALL_TIMEOUT,
-            idle: limits::ENGINE_CALL_TIMEOUT,
-            total: None,
-        };
+        let call = limits::ENGINE_CALL_TIMEOUT;
+        let timeouts = Docker::timeouts(call, call);
         Docker {
             client: Client::new(endpoint, timeouts),
             api: Mutex::new(None),
@@ -75,7 +71,9 @@ impl Docker {
 
     fn timeouts(head: Duration, idle: Duration) -> Timeouts {
         Timeouts {
-            connect: Duration::from_secs(20),
+            resolve: limits::HTTP_RESOLVE_TIMEOUT,
+            connect: limits::ENGINE_CONNECT_TIMEOUT,
+            tls: limits::HTTP_TLS_TIMEOUT,
             head,
             idle,
             total: None,

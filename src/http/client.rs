@@ -5,23 +5,30 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::conn::{Conn, ConnError, Sent, Watch, after};
+use super::conn::{Conn, ConnError, Sent, after};
 use super::head::{self, HeadError, RESPONSE, are_fields, is_token, put_line};
 use super::pool::Pool;
+use super::redirect::{self, Place, Refusal};
 pub use super::response::Response;
 pub use super::stream::Endpoint;
 use super::stream::Stream;
+use super::tls::TlsRoots;
 pub use super::tunnel::Tunnel;
+use super::url::{Scheme, Url, is_target};
 pub use super::{Error, ErrorKind};
-use crate::limits::HTTP_INTERIM_MAX;
+use crate::limits::{HTTP_INTERIM_MAX, HTTP_REDIRECTS_MAX};
 
 const USER_AGENT: &str = concat!("helios/", env!("CARGO_PKG_VERSION"));
 
 /// How long each part of an exchange may take (R-HTTP-3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// To find the address, connect and agree on TLS.
+    /// To find the addresses.
+    pub resolve: Duration,
+    /// To connect to one of them.
     pub connect: Duration,
+    /// To agree on TLS.
+    pub tls: Duration,
     /// From the request's end to the response's head; also every write.
     pub head: Duration,
     /// Between two pieces of the response's body.
@@ -55,6 +62,9 @@ pub trait Source: Send {
     /// The next piece.
     fn next(&mut self) -> Piece<'_>;
 }
+
+/// How to find out whom to trust, where nobody has had to yet.
+pub type Roots = dyn Fn() -> Result<Arc<TlsRoots>, String> + Send + Sync;
 
 /// A client of one server. Shared by reference; every exchange in flight has a
 /// connection of its own.
@@ -118,6 +128,96 @@ impl Client {
             .map_err(|failed| failed.error)
     }
 
+    /// Like [`Client::send`] for a `GET`, and follows at most
+    /// [`HTTP_REDIRECTS_MAX`] redirects, never from https to http; another host
+    /// or port is not told who asks (R-HTTP-8). `roots` are asked for when a
+    /// redirect leads to https for the first time.
+    ///
+    /// A redirect that leads nowhere is the response.
+    ///
+    /// # Errors
+    /// Those of [`Client::send`], and when there are too many, or to plain text.
+    pub async fn get(&self, request: Request<'_>, roots: &Roots) -> Result<Response, Error> {
+        let end = request.timeouts.unwrap_or(self.timeouts).total.map(after);
+        let mut response = self.send(request).await?;
+        let Some(mut place) = self.place(request.target) else {
+            return Ok(response);
+        };
+        for _ in 0..HTTP_REDIRECTS_MAX {
+            let location = response.header("location");
+            let Some(location) = location.filter(|_| redirect::is_redirect(response.status()))
+            else {
+                return Ok(response);
+            };
+            let next = match redirect::follow(&place, location) {
+                Ok(next) => next,
+                Err(Refusal::Downgrade) => return Err(misled(&place, "to plain http")),
+                Err(Refusal::Malformed(_)) => return Ok(response),
+            };
+            response.discard().await;
+            response = self.hop(&request, (&place, &next), end, roots).await?;
+            place = next;
+        }
+        if redirect::is_redirect(response.status()) {
+            return Err(misled(&place, "on and on"));
+        }
+        Ok(response)
+    }
+
+    /// Asks where a redirect leads.
+    async fn hop(
+        &self,
+        request: &Request<'_>,
+        (from, to): (&Place, &Place),
+        end: Option<Instant>,
+        roots: &Roots,
+    ) -> Result<Response, Error> {
+        let is_same = |a: &Url, b: &Url| (a.host(), a.port()) == (b.host(), b.port());
+        let is_home = self.place("/").is_some_and(|home| {
+            is_same(&home.server, &to.server) && is_same(&from.server, &to.server)
+        });
+        let mut fields = request.headers.to_vec();
+        if !is_home {
+            fields.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
+        }
+        let mut timeouts = request.timeouts.unwrap_or(self.timeouts);
+        timeouts.total = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let request = Request {
+            target: &to.target,
+            headers: &fields,
+            timeouts: Some(timeouts),
+            ..*request
+        };
+        let endpoint = self.endpoint_at(&to.server, roots)?;
+        Client::new(endpoint, timeouts).send(request).await
+    }
+
+    fn endpoint_at(&self, url: &Url, roots: &Roots) -> Result<Endpoint, Error> {
+        let (host, port) = (url.host().to_owned(), url.port());
+        if url.scheme() == Scheme::Http {
+            return Ok(Endpoint::Tcp { host, port });
+        }
+        let roots = match &*self.server.endpoint {
+            Endpoint::Tls { roots, .. } => Arc::clone(roots),
+            _ => roots().map_err(|why| Error::new(ErrorKind::Tls, why))?,
+        };
+        Ok(Endpoint::Tls { host, port, roots })
+    }
+
+    /// Where a target of this client is; a Unix socket is no place to be led from.
+    fn place(&self, target: &str) -> Option<Place> {
+        let scheme = match &*self.server.endpoint {
+            Endpoint::Unix(_) => return None,
+            Endpoint::Tcp { .. } => "http",
+            Endpoint::Tls { .. } => "https",
+        };
+        let authority = self.server.endpoint.authority();
+        Some(Place {
+            server: Url::parse(&format!("{scheme}://{authority}")).ok()?,
+            target: target.to_owned(),
+        })
+    }
+
     fn exchange<'r>(&'r self, request: &'r Request<'r>) -> Result<Exchange<'r>, Error> {
         check(request)?;
         let timeouts = request.timeouts.unwrap_or(self.timeouts);
@@ -136,18 +236,16 @@ impl Client {
     }
 }
 
+fn misled(place: &Place, whither: &str) -> Error {
+    let text = format!("{} redirects {whither}", place.server.authority());
+    Error::new(ErrorKind::BadMessage, text)
+}
+
 /// Refuses what would not be one HTTP message.
 fn check(request: &Request<'_>) -> Result<(), Error> {
-    let target = request.target;
     let what = match () {
         () if !is_token(request.method.as_bytes()) => "its method",
-        () if !(target.starts_with('/') || target == "*") => "its target",
-        () if !target
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'#') =>
-        {
-            "its target"
-        }
+        () if !is_target(request.target) => "its target",
         () if !are_fields(request.headers) => "a header field",
         () if is_given(request, "content-length") => "a length of its own",
         () if is_given(request, "transfer-encoding") => "a coding of its own",
@@ -192,15 +290,8 @@ struct Failed {
 
 impl Exchange<'_> {
     async fn connect(&self) -> Result<Conn<Stream>, Error> {
-        let endpoint = &self.server.endpoint;
-        let deadline = deadline(self.timeouts.connect, self.end);
-        match Watch::default().until(deadline, endpoint.connect()).await {
-            Ok(stream) => Ok(Conn::new(stream?)),
-            Err(_) => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("cannot connect to {}: it takes too long", endpoint.name()),
-            )),
-        }
+        let stream = self.server.endpoint.connect(&self.timeouts, self.end);
+        Ok(Conn::new(stream.await?))
     }
 
     async fn run(&self, mut conn: Conn<Stream>) -> Result<Response, Failed> {

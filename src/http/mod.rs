@@ -6,6 +6,7 @@
 //! | [`body`] | where a body ends; pure |
 //! | [`gzip`] | a content coding, decoded as it arrives; pure |
 //! | [`url`] | the little of URLs we use; pure |
+//! | [`redirect`] | where a `Location` leads; pure |
 //! | [`date`] | `Date`, and dates in `Retry-After`; pure |
 //! | `conn` | one connection over any byte stream |
 //! | `stream` | the byte streams there are, and how they are opened |
@@ -34,6 +35,7 @@ mod exchange;
 pub mod gzip;
 pub mod head;
 mod pool;
+pub mod redirect;
 mod response;
 pub mod server;
 mod stream;

@@ -8,11 +8,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread;
+use std::time::Instant;
 
 use async_io::{Async, Timer};
 use futures_lite::future::{self, FutureExt};
 use futures_lite::{AsyncRead, AsyncWrite};
 
+use super::client::{Timeouts, deadline};
+use super::conn::Watch;
 use super::tls::TlsRoots;
 #[cfg(feature = "tls")]
 use super::tls::TlsStream;
@@ -65,22 +68,45 @@ impl Endpoint {
         }
     }
 
-    /// Opens a stream to it; the caller holds the time limit.
-    pub async fn connect(&self) -> Result<Stream, Error> {
-        match self {
-            Endpoint::Unix(path) => match Async::<UnixStream>::connect(path).await {
-                Ok(stream) => Ok(Stream::Unix(stream)),
-                Err(err) => Err(cannot_connect(&self.name(), &err)),
-            },
-            Endpoint::Tcp { host, port } => Ok(Stream::Tcp(
-                connect_any(&resolve(host, *port).await?, &self.name()).await?,
-            )),
-            Endpoint::Tls { host, port, roots } => {
-                let tcp = connect_any(&resolve(host, *port).await?, &self.name()).await?;
-                roots.connect(tcp, host).await
+    /// Opens a stream to it, each step within its own time limit (R-HTTP-3)
+    /// and all of it before `end`.
+    pub async fn connect(
+        &self,
+        timeouts: &Timeouts,
+        end: Option<Instant>,
+    ) -> Result<Stream, Error> {
+        let name = self.name();
+        let slow =
+            |what: &str| Error::new(ErrorKind::Timeout, format!("{what}: it takes too long"));
+        let no_connection = || slow(&format!("cannot connect to {name}"));
+        let connect = deadline(timeouts.connect, end);
+        let (host, port) = match self {
+            Endpoint::Unix(path) => {
+                let opened = within(connect, Async::<UnixStream>::connect(path)).await;
+                let opened = opened.ok_or_else(no_connection)?;
+                return opened
+                    .map(Stream::Unix)
+                    .map_err(|err| cannot_connect(&name, &err));
             }
-        }
+            Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } => (host, *port),
+        };
+        let addresses = within(deadline(timeouts.resolve, end), resolve(host, port)).await;
+        let addresses =
+            addresses.ok_or_else(|| slow(&format!("cannot find the address of {host}")))??;
+        let connect = deadline(timeouts.connect, end);
+        let tcp = within(connect, connect_any(&addresses, &name)).await;
+        let tcp = tcp.ok_or_else(no_connection)??;
+        let Endpoint::Tls { roots, .. } = self else {
+            return Ok(Stream::Tcp(tcp));
+        };
+        let secure = within(deadline(timeouts.tls, end), roots.connect(tcp, host)).await;
+        secure.ok_or_else(|| slow(&format!("no secure connection to {host}")))?
     }
+}
+
+/// What `work` comes to, if it does before `deadline`.
+async fn within<W: Future>(deadline: Instant, work: W) -> Option<W::Output> {
+    Watch::default().until(deadline, work).await.ok()
 }
 
 fn cannot_connect(name: &str, err: &io::Error) -> Error {
@@ -305,6 +331,6 @@ mod tests {
             host: "localhost".into(),
             port: good.port(),
         };
-        assert!(block_on(named.connect()).is_ok());
+        assert!(block_on(named.connect(&crate::http::tests::TIMEOUTS, None)).is_ok());
     }
 }

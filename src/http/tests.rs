@@ -22,8 +22,10 @@ use super::server::{Answering, BodyError, Exchange, Handler, Listener, Server};
 use crate::limits::HTTP_CONNECTIONS_MAX;
 
 const SECOND: Duration = Duration::from_secs(1);
-const TIMEOUTS: Timeouts = Timeouts {
+pub(super) const TIMEOUTS: Timeouts = Timeouts {
+    resolve: Duration::from_secs(5),
     connect: Duration::from_secs(5),
+    tls: Duration::from_secs(5),
     head: SECOND,
     idle: SECOND,
     total: None,

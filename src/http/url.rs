@@ -36,7 +36,7 @@ pub struct Url {
 
 /// Why a text is no such URL; shows as the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UrlError(&'static str);
+pub struct UrlError(pub(super) &'static str);
 
 impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,6 +117,13 @@ impl Url {
     pub fn authority(&self) -> String {
         authority(&self.host, self.port, self.scheme.port())
     }
+}
+
+/// Whether this can stand in a request line as path and query.
+#[must_use]
+pub fn is_target(target: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+    (target.starts_with('/') || target == "*") && target.bytes().all(fits)
 }
 
 /// With a slash where there is no path, as browsers show it (R-URL-3).

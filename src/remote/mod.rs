@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use crate::http::client::{Client, Endpoint, ErrorKind, Request, Response, Timeouts};
+use crate::http::client::{Client, Endpoint, ErrorKind, Request, Response, Roots, Timeouts};
 use crate::http::url::{Url, percent_encode_segment};
 use crate::world::Pending;
 use crate::world::remote::{Polled, Remote, RemoteError, RemoteKind};
@@ -23,6 +23,8 @@ mod target;
 /// One device's view of the backend.
 pub struct Backend {
     client: Client,
+    /// Whom to trust behind a redirect to https.
+    roots: Box<Roots>,
     /// The endpoint's own path, which every route is below (R-URL-2).
     base: String,
     uuid: String,
@@ -54,12 +56,19 @@ impl Backend {
         let poll_url = format!("{scheme}://{}{}", url.authority(), poll_path(url, uuid));
         Backend {
             client: Client::new(endpoint, timeouts),
+            roots: Box::new(|| Err("a redirect leads to https".into())),
             base: url.path().to_owned(),
             uuid: uuid.to_owned(),
             authorization: format!("Bearer {key}"),
             cache: cache::file(cache_dir, &poll_url),
             known: Mutex::new(Known::default()),
         }
+    }
+
+    /// With a way to find out whom to trust, should a redirect lead to https.
+    #[must_use]
+    pub fn with_roots(self, roots: Box<Roots>) -> Backend {
+        Backend { roots, ..self }
     }
 
     async fn exchange(
@@ -78,7 +87,12 @@ impl Backend {
             body,
             timeouts: None,
         };
-        self.client.send(request).await.map_err(|error| {
+        // Only what changes nothing is repeated elsewhere (R-HTTP-8).
+        let response = match method {
+            "GET" => self.client.get(request, &*self.roots).await,
+            _ => self.client.send(request).await,
+        };
+        response.map_err(|error| {
             let kind = match error.kind {
                 ErrorKind::TooLarge => RemoteKind::Unreadable,
                 _ => RemoteKind::Later(None),
@@ -111,6 +125,8 @@ fn refusal(response: &Response) -> RemoteError {
         },
         300..=399 => {
             let to = response.header("location").unwrap_or("nowhere");
+            // A query may hold a key.
+            let to = to.split('?').next().unwrap_or_default();
             let what = format!(" and points to {to}: the endpoint should be that one");
             RemoteError {
                 kind: RemoteKind::Refused(status),

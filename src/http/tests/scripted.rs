@@ -9,7 +9,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 
 use super::{SECOND, TIMEOUTS, get, tcp};
 use crate::http::client::{Client, ErrorKind, Request, Source, Timeouts};
-use crate::limits::HTTP_INTERIM_MAX;
+use crate::limits::{HTTP_INTERIM_MAX, HTTP_REDIRECTS_MAX};
 
 /// What a server does on one connection, request by request.
 type Script = &'static [&'static [u8]];
@@ -220,10 +220,9 @@ fn a_connection_is_only_kept_when_nothing_speaks_against_it() {
 fn silence_ends() {
     let short = Duration::from_millis(20);
     let timeouts = Timeouts {
-        connect: SECOND,
         head: short,
         idle: short,
-        total: None,
+        ..TIMEOUTS
     };
     let total = Timeouts {
         total: Some(short),
@@ -301,4 +300,71 @@ fn bodies_can_come_in_pieces() {
         };
         assert_eq!(block_on(zip(ask, server)).0, want, "{length:?}");
     }
+}
+
+/// Asks for `/a/b` with a key and follows; what came of it, and what was heard.
+fn led_by(scripts: &[Script]) -> (Result<(u16, String), ErrorKind>, Vec<String>) {
+    against(scripts, async |client| {
+        let key = [("Authorization", "secret")];
+        let request = Request {
+            headers: &key,
+            ..get("/a/b")
+        };
+        let no_roots = || Err("nobody is trusted here".into());
+        let result = async {
+            let mut response = client.get(request, &no_roots).await?;
+            let body = response.bytes(99).await?;
+            Ok((response.status(), String::from_utf8(body).unwrap()))
+        };
+        result.await.map_err(|err: crate::http::Error| err.kind)
+    })
+}
+
+#[test]
+fn r_http_8_s_net_23_redirects_are_followed_so_far() {
+    const ROUND: Script = &[b"HTTP/1.1 302 Found\r\nLocation: b\r\nContent-Length: 0\r\n\r\n"];
+    for status in ["301", "302", "303", "307", "308"] {
+        let to = format!("HTTP/1.1 {status} x\r\nLocation: ../c?d\r\nContent-Length: 3\r\n\r\nbye");
+        let first: Script = vec![to.into_bytes().leak() as &[u8]].leak();
+        let (got, heard) = led_by(&[first, &[OK]]);
+        assert_eq!(got, Ok((200, "ok".into())), "{status}");
+        assert!(heard[1].starts_with("GET /c?d HTTP/1.1\r\n"), "{heard:?}");
+        assert!(heard[1].contains("Authorization: secret"), "{heard:?}");
+    }
+    let most = [&[ROUND; HTTP_REDIRECTS_MAX][..], &[&[OK]]].concat();
+    assert_eq!(led_by(&most).0, Ok((200, "ok".into())));
+    let loops = [ROUND; HTTP_REDIRECTS_MAX + 1];
+    assert_eq!(led_by(&loops).0, Err(ErrorKind::BadMessage));
+    #[rustfmt::skip]
+    let stays: [(&[u8], Result<u16, ErrorKind>); 5] = [
+        (b"HTTP/1.1 301 x\r\nContent-Length: 0\r\n\r\n", Ok(301)),
+        (b"HTTP/1.1 301 x\r\nLocation: ftp://h/\r\nContent-Length: 0\r\n\r\n", Ok(301)),
+        (b"HTTP/1.1 304 x\r\nLocation: /c\r\n\r\n", Ok(304)),
+        (b"HTTP/1.1 300 x\r\nLocation: /c\r\nContent-Length: 0\r\n\r\n", Ok(300)),
+        (b"HTTP/1.1 301 x\r\nLocation: https://localhost:1/c\r\nContent-Length: 0\r\n\r\n", Err(ErrorKind::Tls)),
+    ];
+    for (script, want) in stays {
+        let script: Script = vec![script].leak();
+        let got = led_by(&[script]).0.map(|(status, _)| status);
+        assert_eq!(got, want, "{}", String::from_utf8_lossy(script[0]));
+    }
+}
+
+#[test]
+fn r_http_8_another_server_is_not_told_the_key() {
+    let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0)).unwrap();
+    let port = listener.get_ref().local_addr().unwrap().port();
+    let to =
+        format!("HTTP/1.1 301 x\r\nLocation: //127.0.0.1:{port}/c\r\nContent-Length: 0\r\n\r\n");
+    let first: Script = vec![to.into_bytes().leak() as &[u8]].leak();
+    let other = std::thread::spawn(move || {
+        block_on(async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            play(&mut stream, &[OK]).await
+        })
+    });
+    assert_eq!(led_by(&[first]).0, Ok((200, "ok".into())));
+    let heard = other.join().unwrap();
+    assert!(heard.starts_with("GET /c HTTP/1.1\r\n"), "{heard}");
+    assert!(!heard.contains("secret"), "{heard}");
 }

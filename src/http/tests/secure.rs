@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::{TIMEOUTS, get};
-use crate::http::client::{Client, Endpoint, ErrorKind};
+use crate::http::client::{Client, Endpoint, ErrorKind, Timeouts};
 use crate::http::tls::TlsRoots;
 
 const CA: &[u8] = include_bytes!("../fixtures/ca.pem");
@@ -126,6 +126,28 @@ fn plain_http_is_named_as_such() {
     assert!(
         text.ends_with("it does not speak TLS; is it plain http?"),
         "{text}"
+    );
+}
+
+#[test]
+fn s_net_07_a_handshake_that_stalls_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let roots = Arc::new(TlsRoots::load(Some(CA), None).unwrap());
+    let endpoint = Endpoint::Tls {
+        host: "localhost".into(),
+        port,
+        roots,
+    };
+    let timeouts = Timeouts {
+        tls: std::time::Duration::from_millis(20),
+        ..TIMEOUTS
+    };
+    let err = block_on(Client::new(endpoint, timeouts).send(get("/"))).unwrap_err();
+    let want = "no secure connection to localhost: it takes too long";
+    assert_eq!(
+        (err.kind, err.to_string()),
+        (ErrorKind::Timeout, want.into())
     );
 }
 

@@ -77,6 +77,8 @@ pub fn http(
 ) -> (u16, Vec<u8>) {
     let wait = Duration::from_secs(60);
     let timeouts = Timeouts {
+        resolve: wait,
+        tls: wait,
         connect: wait,
         head: wait,
         idle: wait,
