@@ -38,3 +38,7 @@ pub mod store;
 #[cfg(test)]
 mod tidy;
 pub mod world;
+
+// Some tests are shared with targets outside this crate, which know it by its name.
+#[cfg(test)]
+extern crate self as helios;
