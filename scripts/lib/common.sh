@@ -109,6 +109,13 @@ need() {
   policy_drop
   hash -r
 }
+# need_python MODULE:PACKAGE: PYTHON is an interpreter that has the module.
+need_python() {
+  for PYTHON in python3 /usr/bin/python3; do "$PYTHON" -c "import ${1%%:*}" 2>/dev/null && return; done
+  command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || die "python3 has no ${1%%:*}, and only root on Debian can install it"
+  say "install" "apt-get install --no-install-recommends ${1#*:}"
+  apt_install "${1#*:}" || { apt_get update && apt_install "${1#*:}"; } || die "apt-get could not install: ${1#*:}"
+}
 policy_drop() { ! grep -qs 'helios: for one installation' /usr/sbin/policy-rc.d || rm -f /usr/sbin/policy-rc.d; }
 apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" </dev/null >>"${RUN:-$CACHE}/apt.log" 2>&1; }
 apt_install() { apt_get install -y --no-install-recommends "$@"; }

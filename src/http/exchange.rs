@@ -284,13 +284,8 @@ impl<'c> Exchange<'c> {
             (true, true) => Some("keep-alive"),
             (true, false) => None,
         };
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         let out = &mut self.conn.out;
-        out.clear();
-        put_line(out, format_args!("HTTP/1.1 {status} {}", reason(status)));
-        put_line(out, format_args!("Date: {}", HttpDate(now.as_secs())));
+        put_start(out, status);
         if let Some(connection) = connection {
             put_line(out, format_args!("Connection: {connection}"));
         }
@@ -368,8 +363,18 @@ fn has_body(status: u16) -> bool {
     !matches!(status, 101 | 204 | 304)
 }
 
+/// Begins an answer's head anew: its first line, and the date (RFC 9110 6.6.1).
+pub(super) fn put_start(out: &mut Vec<u8>, status: u16) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    out.clear();
+    put_line(out, format_args!("HTTP/1.1 {status} {}", reason(status)));
+    put_line(out, format_args!("Date: {}", HttpDate(now.as_secs())));
+}
+
 /// The words for a status. There is a space in front of them even if there are none.
-pub(super) fn reason(status: u16) -> &'static str {
+fn reason(status: u16) -> &'static str {
     match status {
         101 => "Switching Protocols",
         200 => "OK",

@@ -24,8 +24,9 @@ use futures_lite::FutureExt;
 use futures_lite::future;
 
 use super::conn::{Conn, ConnError, after};
+use super::exchange::put_start;
 pub use super::exchange::{BodyError, Exchange, Peer};
-use super::head::{self, REQUEST};
+use super::head::{self, REQUEST, put_line};
 use super::stream::Stream;
 pub use super::{Error, ErrorKind};
 use crate::limits::{
@@ -348,15 +349,13 @@ async fn exchange(conn: &mut Conn<Stream>, peer: Peer, status: &Status, shared: 
 
 /// Answers what never became an exchange.
 async fn refuse(conn: &mut Conn<Stream>, status: u16, reason: &str) {
-    let len = reason.len();
-    let name = super::exchange::reason(status);
-    conn.out = format!(
-        "HTTP/1.1 {status} {name}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: {len}\r\nConnection: close\r\n\r\n{reason}"
-    )
-    .into_bytes();
+    put_start(&mut conn.out, status);
+    let out = &mut conn.out;
+    put_line(out, format_args!("Content-Type: text/plain; charset=utf-8"));
+    put_line(out, format_args!("Content-Length: {}", reason.len()));
+    put_line(out, format_args!("Connection: close\r\n"));
     // A peer that does not take it is closed all the same.
-    if conn.send_out(&[], HTTP_LINGER).await.is_ok() {
+    if conn.send_out(reason.as_bytes(), HTTP_LINGER).await.is_ok() {
         linger(conn).await;
     }
 }

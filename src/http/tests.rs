@@ -335,6 +335,99 @@ fn raw_requests_are_answered_in_order() {
     });
 }
 
+/// Says it in pieces and leaves its side open: the status, and whether the server closed.
+async fn status_of(address: SocketAddr, pieces: impl Iterator<Item = &[u8]>) -> String {
+    let mut stream = Async::<TcpStream>::connect(address).await.unwrap();
+    for piece in pieces {
+        // It may have been refused already.
+        if stream.write_all(piece).await.is_err() {
+            break;
+        }
+        futures_lite::future::yield_now().await;
+    }
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).await.unwrap();
+    let said = String::from_utf8(said).unwrap();
+    let (head, body) = said.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("\r\nDate: "), "{head}");
+    assert!(head.contains("\r\nConnection: close"), "{head}");
+    assert!(
+        head.contains(&format!("\r\nContent-Length: {}", body.len())),
+        "{head}"
+    );
+    head["HTTP/1.1 ".len()..][..3].to_owned()
+}
+
+#[test]
+fn what_is_refused_gets_its_status_and_the_connection_ends() {
+    let many = format!(
+        "GET / HTTP/1.1\r\nHost: h\r\n{}\r\n",
+        "A: b\r\n".repeat(100)
+    );
+    let long_line = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(8 * 1024));
+    let long_field = format!(
+        "GET / HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n",
+        "b".repeat(16 * 1024)
+    );
+    let hidden = "GET /ping HTTP/1.1\r\nHost: h\r\n\r\n";
+    let post = |fields: &str| format!("POST /echo HTTP/1.1\r\nHost: h\r\n{fields}\r\n{hidden}");
+    let chunks = |body: &str| {
+        format!(
+            "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{body}{hidden}"
+        )
+    };
+    #[rustfmt::skip]
+    let cases: Vec<(&str, String, &str)> = vec![
+        ("CL.TE", post("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n"), "400"),
+        ("TE.CL", post("Transfer-Encoding: chunked\r\nContent-Length: 6\r\n"), "400"),
+        ("TE.TE", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n"), "400"),
+        ("TE, one letter more", post("Transfer-Encoding: xchunked\r\n"), "501"),
+        ("TE, space before the colon", post("Transfer-Encoding : chunked\r\n"), "400"),
+        ("TE, vertical tab", post("Transfer-Encoding: \u{b}chunked\r\n"), "400"),
+        ("TE, folded", post("Transfer-Encoding:\r\n chunked\r\n"), "400"),
+        ("TE behind a bare LF", post("X: y\nTransfer-Encoding: chunked\r\n"), "400"),
+        ("TE behind a bare CR", post("X: y\rTransfer-Encoding: chunked\r\n"), "400"),
+        ("CL twice", post("Content-Length: 0\r\nContent-Length: 36\r\n"), "400"),
+        ("CL signed", post("Content-Length: +36\r\n"), "400"),
+        ("CL hexadecimal", post("Content-Length: 0x24\r\n"), "400"),
+        ("CL too large", post("Content-Length: 18446744073709551652\r\n"), "400"),
+        ("chunk size signed", chunks("+0\r\n\r\n"), "400"),
+        ("chunk size overflows", chunks("10000000000000000\r\n"), "400"),
+        ("chunk size behind a bare LF", chunks("0\n\n"), "400"),
+        ("chunk longer than it says", chunks("1\r\nab\r\n"), "400"),
+        ("trailer that is a request", chunks("0\r\nGET /x HTTP/1.1\r\n\r\n"), "400"),
+        ("Host twice", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".into(), "400"),
+        ("Host against target", "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n".into(), "400"),
+        ("no Host", "GET / HTTP/1.1\r\n\r\n".into(), "400"),
+        ("NUL", post("A: b\0\r\n"), "400"),
+        ("a TLS hello", "\u{16}\u{3}\u{1}\0".into(), "400"),
+        ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), "505"),
+        ("CONNECT", "CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n".into(), "501"),
+        ("expects more", post("Content-Length: 1\r\nExpect: tea\r\n"), "417"),
+        ("many fields", many, "431"),
+        ("a long field", long_field, "431"),
+        ("a long line", long_line, "414"),
+    ];
+    serve(|address, _, _| async move {
+        for (what, said, want) in &cases {
+            let bytes = said.as_bytes();
+            for piece in [1, 7, bytes.len()] {
+                // One byte at a time takes as long as it takes: the long ones once is enough.
+                if bytes.len() > 999 && piece < 99 {
+                    continue;
+                }
+                assert_eq!(
+                    status_of(address, bytes.chunks(piece)).await,
+                    *want,
+                    "{what} by {piece}"
+                );
+            }
+            let next = raw(address, b"GET /ping HTTP/1.1\r\nHost: h\r\n\r\n").await;
+            assert!(next.starts_with("HTTP/1.1 200 OK"), "behind {what}: {next}");
+        }
+    });
+}
+
 #[test]
 fn a_request_given_up_disturbs_no_other() {
     serve(|address, _, answers| async move {

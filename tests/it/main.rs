@@ -5,6 +5,7 @@
 
 mod api;
 mod apply;
+mod differ;
 mod faults;
 mod poll;
 mod process;

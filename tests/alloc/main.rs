@@ -1,0 +1,170 @@
+//! What `http` allocates: nothing in its core, and one future a request in its
+//! server. Counted per thread by an allocator that passes everything on.
+// A counting allocator cannot be written without.
+#![allow(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use helios::http::body::Body;
+use helios::http::gzip::Gunzip;
+use helios::http::head::{self, Fields, REQUEST, RESPONSE, Scan};
+use helios::http::server::{Answering, Exchange, Handler, Listener, Server};
+use helios::http::url::{is_target, query_pairs};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How often this thread has allocated.
+fn allocated() -> usize {
+    ALLOCATED.get()
+}
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.set(ALLOCATED.get() + 1);
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const REQUEST_BYTES: &[u8] =
+    b"POST /v3/device?a=b&c=d HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\n\
+    Transfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nA: b\r\n\r\n";
+const RESPONSE_BYTES: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nKeep-Alive: timeout=5\r\n\r\nhello";
+
+/// Everything but the last byte, then that: a request and a response read to their ends.
+fn read_messages() -> usize {
+    let mut scan = Scan::default();
+    assert_eq!(scan.end(&REQUEST_BYTES[..20], REQUEST), Ok(None));
+    let range = scan.end(REQUEST_BYTES, REQUEST).unwrap().unwrap();
+    let request = head::request(&REQUEST_BYTES[range.clone()]).unwrap();
+    let query = str::from_utf8(&REQUEST_BYTES[request.query.clone()]).unwrap();
+    assert_eq!(query_pairs(query).count(), 2);
+    assert!(is_target(
+        str::from_utf8(&REQUEST_BYTES[request.path]).unwrap()
+    ));
+    let asked = body(request.body, &REQUEST_BYTES[range.end..]);
+    let range = Scan::default()
+        .end(RESPONSE_BYTES, RESPONSE)
+        .unwrap()
+        .unwrap();
+    let response = head::response(&RESPONSE_BYTES[range.clone()], false).unwrap();
+    assert!(Fields::of(&RESPONSE_BYTES[range.clone()]).lists("keep-alive", "timeout=5"));
+    asked + body(response.body, &RESPONSE_BYTES[range.end..])
+}
+
+fn body(mut body: Body, mut bytes: &[u8]) -> usize {
+    let mut data = 0;
+    while let Some(step) = body.next(bytes).unwrap() {
+        data += step.data.len();
+        bytes = &bytes[step.used..];
+    }
+    assert!(body.is_over());
+    data
+}
+
+#[test]
+fn the_core_allocates_nothing() {
+    let before = allocated();
+    for _ in 0..100 {
+        assert_eq!(read_messages(), 11);
+    }
+    assert_eq!(allocated() - before, 0);
+    // Refusals neither.
+    let before = allocated();
+    for bytes in [
+        &b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"[..],
+        b"GET / HTTP/9.1\r\n\r\n",
+    ] {
+        assert!(head::request(bytes).is_err());
+    }
+    assert!(Body::chunked().next(b"+5\r\n").is_err());
+    assert_eq!(allocated() - before, 0);
+}
+
+#[test]
+fn gzip_allocates_its_window_and_nothing_more() {
+    const STREAM: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xcb\xcf\x06\0\x47\xdd\xdc\x79\x02\0\0\0";
+    let mut gunzip = Gunzip::default();
+    let mut rest = STREAM;
+    let first = gunzip.next(&rest[..12]).unwrap().unwrap();
+    rest = &rest[first.used..];
+    let before = allocated();
+    while let Some(step) = gunzip.next(rest).unwrap() {
+        rest = &rest[step.used..];
+    }
+    assert!(gunzip.may_end());
+    assert_eq!(allocated() - before, 0);
+}
+
+struct Pong;
+
+impl Handler for Pong {
+    fn handle<'a>(&'a self, exchange: &'a mut Exchange<'_>) -> Answering<'a> {
+        Box::pin(exchange.respond(200, &[("Content-Type", "text/plain")], b"pong"))
+    }
+}
+
+/// A kept-alive connection asks so often.
+fn ask(stream: &mut TcpStream, times: usize) {
+    let mut said = [0; 512];
+    for _ in 0..times {
+        stream
+            .write_all(b"GET /ping HTTP/1.1\r\nHost: h\r\n\r\n")
+            .unwrap();
+        let got = stream.read(&mut said).unwrap();
+        assert!(said[..got].ends_with(b"pong"));
+    }
+}
+
+/// What the server's thread allocates from its start to its end with so many exchanges.
+fn allocated_for(times: usize) -> usize {
+    let listener = Listener::bind_tcp(([127, 0, 0, 1], 0).into()).unwrap();
+    let address: SocketAddr = listener.local_addr().parse().unwrap();
+    let (stop, stopped) = async_channel::bounded::<()>(1);
+    let server = thread::spawn(move || {
+        let before = allocated();
+        let server = Server::new(vec![listener], Arc::new(Pong));
+        let stop = async {
+            // An error: the other side is gone.
+            let _ = stopped.recv().await;
+        };
+        async_io::block_on(server.run(stop, Duration::ZERO));
+        allocated() - before
+    });
+    let mut stream = TcpStream::connect(address).unwrap();
+    ask(&mut stream, times);
+    drop(stop);
+    server.join().unwrap()
+}
+
+/// The future of a handler is boxed, so that a connection at rest does not hold
+/// the room of the largest one; all else is in the connection's one buffer.
+#[test]
+fn a_steady_exchange_allocates_the_handler_s_future_and_nothing_more() {
+    const TIMES: usize = 2000;
+    let (few, many) = (allocated_for(TIMES), allocated_for(2 * TIMES));
+    println!("{few} allocations in {TIMES} exchanges, {many} in twice as many");
+    // The reactor's own timers are rounded away.
+    assert_eq!((many - few + TIMES / 4) / TIMES, 1, "{few}, {many}");
+}
