@@ -86,4 +86,13 @@ bench_http_big() {
   row http-big-mib "100 transfers of 10 MiB, server" "$(mib "$((high - rss))")" MiB "more than at rest"
   row http-big-mib "the same, client" "$(mib "$client")" MiB "more than at rest"
   daemon_stop http
+
+  daemon http "$bin" serve "127.0.0.1:$HTTP_PORT"
+  pid=$(cut -d' ' -f1 "$RUN/http.pid")
+  wait_for 10 curl -sf --noproxy '*' "http://127.0.0.1:$HTTP_PORT/ping" || die "the server did not start"
+  read -r rss _ high _ < <(memory "$pid")
+  head -c 1G /dev/zero | curl -sf --noproxy '*' -T - "http://127.0.0.1:$HTTP_PORT/sink" || die "1 GiB was not taken"
+  read -r _ _ high _ < <(memory "$pid")
+  row http-gib-kib "a body of 1 GiB, server" "$((high - rss))" KiB "more than at rest"
+  daemon_stop http
 }

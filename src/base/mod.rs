@@ -6,6 +6,7 @@ pub mod date;
 pub mod hash;
 pub mod latest;
 pub mod mask;
+pub mod percent;
 pub mod random;
 pub mod thread;
 pub mod uptime;

@@ -11,7 +11,7 @@ use super::container::create_body;
 use super::container::labels::read_identity;
 use super::{Docker, events, gone_is_done, labels, unreachable};
 use crate::base::date;
-use crate::http::url::percent_encode_segment;
+use crate::base::percent::percent_encode_segment;
 use crate::limits;
 use crate::model::current::{Container, Restart};
 use crate::model::status::{ContainerStatus, Health};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Docker, unreachable};
+use crate::base::percent::percent_encode_segment;
 use crate::http::client::Response;
-use crate::http::url::percent_encode_segment;
 use crate::limits;
 use crate::world::Pending;
 use crate::world::engine::{EngineError, EngineEvent, Events, Kind};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pull::Progress;
 use super::{Docker, gone_is_done, unreachable};
-use crate::http::url::percent_encode_segment;
+use crate::base::percent::percent_encode_segment;
 use crate::limits;
 use crate::model::ImageUri;
 use crate::world::engine::{EngineError, ImageFacts, Kind, ListedImage};

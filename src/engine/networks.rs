@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::container::objects::network_body;
 
 use super::{Docker, gone_is_done, labels};
-use crate::http::url::percent_encode_segment;
+use crate::base::percent::percent_encode_segment;
 use crate::model::current::Network;
 use crate::model::{AppUuid, NetworkConfig, NetworkName};
 use crate::world::engine::{EngineError, Kind, Owned};

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::container::objects::volume_body;
 
 use super::{Docker, gone_is_done, labels};
-use crate::http::url::percent_encode_segment;
+use crate::base::percent::percent_encode_segment;
 use crate::model::{AppUuid, VolumeConfig, VolumeName};
 use crate::world::engine::{EngineError, FoundVolume, Kind};
 

@@ -138,58 +138,39 @@ impl Client {
     /// # Errors
     /// Those of [`Client::send`], and when there are too many, or to plain text.
     pub async fn get(&self, request: Request<'_>, roots: &Roots) -> Result<Response, Error> {
-        let end = request.timeouts.unwrap_or(self.timeouts).total.map(after);
+        let mut timeouts = request.timeouts.unwrap_or(self.timeouts);
+        let end = timeouts.total.map(after);
+        let mut headers = request.headers.to_vec();
         let mut response = self.send(request).await?;
         let Some(mut place) = self.place(request.target) else {
             return Ok(response);
         };
-        for _ in 0..HTTP_REDIRECTS_MAX {
+        for left in (0..=HTTP_REDIRECTS_MAX).rev() {
             let location = response.header("location");
-            let Some(location) = location.filter(|_| redirect::is_redirect(response.status()))
-            else {
-                return Ok(response);
-            };
-            let next = match redirect::follow(&place, location) {
-                Ok(next) => next,
-                Err(Refusal::Downgrade) => return Err(misled(&place, "to plain http")),
-                Err(Refusal::Malformed(_)) => return Ok(response),
+            let location = location.filter(|_| redirect::is_redirect(response.status()));
+            let next = match location.map(|location| redirect::follow(&place, location)) {
+                Some(Ok(_)) if left == 0 => return Err(misled(&place, "on and on")),
+                Some(Ok(next)) => next,
+                Some(Err(Refusal::Downgrade)) => return Err(misled(&place, "to plain http")),
+                Some(Err(Refusal::Malformed(_))) | None => return Ok(response),
             };
             response.discard().await;
-            response = self.hop(&request, (&place, &next), end, roots).await?;
+            let server = |place: &Place| (place.server.host().to_owned(), place.server.port());
+            if server(&next) != server(&place) {
+                headers.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
+            }
+            timeouts.total = end.map(|end| end.saturating_duration_since(Instant::now()));
+            let request = Request {
+                target: &next.target,
+                headers: &headers,
+                timeouts: Some(timeouts),
+                ..request
+            };
+            let endpoint = self.endpoint_at(&next.server, roots)?;
+            response = Client::new(endpoint, timeouts).send(request).await?;
             place = next;
         }
-        if redirect::is_redirect(response.status()) {
-            return Err(misled(&place, "on and on"));
-        }
         Ok(response)
-    }
-
-    /// Asks where a redirect leads.
-    async fn hop(
-        &self,
-        request: &Request<'_>,
-        (from, to): (&Place, &Place),
-        end: Option<Instant>,
-        roots: &Roots,
-    ) -> Result<Response, Error> {
-        let is_same = |a: &Url, b: &Url| (a.host(), a.port()) == (b.host(), b.port());
-        let is_home = self.place("/").is_some_and(|home| {
-            is_same(&home.server, &to.server) && is_same(&from.server, &to.server)
-        });
-        let mut fields = request.headers.to_vec();
-        if !is_home {
-            fields.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
-        }
-        let mut timeouts = request.timeouts.unwrap_or(self.timeouts);
-        timeouts.total = end.map(|end| end.saturating_duration_since(Instant::now()));
-        let request = Request {
-            target: &to.target,
-            headers: &fields,
-            timeouts: Some(timeouts),
-            ..*request
-        };
-        let endpoint = self.endpoint_at(&to.server, roots)?;
-        Client::new(endpoint, timeouts).send(request).await
     }
 
     fn endpoint_at(&self, url: &Url, roots: &Roots) -> Result<Endpoint, Error> {

@@ -6,12 +6,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::body::Body;
 use super::client::{Piece, Source};
 use super::conn::{Conn, ConnError};
-use super::date::HttpDate;
 use super::head::{Fields, RequestHead, are_fields, decimal, put_line};
 use super::server::Status;
 use super::stream::Stream;
 use super::tunnel::{self, Tunnel};
 use super::{Error, ErrorKind};
+use crate::base::date::HttpDate;
 use crate::limits::{
     HTTP_BODY_IDLE, HTTP_BODY_TIMEOUT, HTTP_DRAIN_BYTES_MAX, HTTP_LINGER, HTTP_WRITE_TIMEOUT,
 };

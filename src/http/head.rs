@@ -33,32 +33,18 @@ pub struct HeadError {
 /// It is no HTTP, or is open to two readings.
 #[must_use]
 pub const fn bad(reason: &'static str) -> HeadError {
-    HeadError {
-        status: 400,
-        reason,
-    }
+    refused(400, reason)
 }
 
-const LINE_TOO_LONG: HeadError = HeadError {
-    status: 414,
-    reason: "the first line is too long",
-};
-const EXPECTATION: HeadError = HeadError {
-    status: 417,
-    reason: "that cannot be expected",
-};
-const FIELDS_TOO_LARGE: HeadError = HeadError {
-    status: 431,
-    reason: "too many or long fields",
-};
-const NOT_IMPLEMENTED: HeadError = HeadError {
-    status: 501,
-    reason: "no such coding or method",
-};
-const VERSION: HeadError = HeadError {
-    status: 505,
-    reason: "not HTTP/1.0 or HTTP/1.1",
-};
+const fn refused(status: u16, reason: &'static str) -> HeadError {
+    HeadError { status, reason }
+}
+
+const LINE_TOO_LONG: HeadError = refused(414, "the first line is too long");
+const EXPECTATION: HeadError = refused(417, "that cannot be expected");
+const FIELDS_TOO_LARGE: HeadError = refused(431, "too many or long fields");
+const NOT_IMPLEMENTED: HeadError = refused(501, "no such coding or method");
+const VERSION: HeadError = refused(505, "not HTTP/1.0 or HTTP/1.1");
 
 /// How long a head may be.
 #[derive(Debug, Clone, Copy)]

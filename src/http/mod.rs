@@ -7,7 +7,6 @@
 //! | [`gzip`] | a content coding, decoded as it arrives; pure |
 //! | [`url`] | the little of URLs we use; pure |
 //! | [`redirect`] | where a `Location` leads; pure |
-//! | [`date`] | `Date`, and dates in `Retry-After`; pure |
 //! | `conn` | one connection over any byte stream |
 //! | `stream` | the byte streams there are, and how they are opened |
 //! | [`tls`] | rustls as a byte stream |
@@ -29,7 +28,6 @@
 pub mod body;
 pub mod client;
 mod conn;
-pub mod date;
 mod error;
 mod exchange;
 pub mod gzip;

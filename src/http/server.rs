@@ -352,8 +352,11 @@ async fn refuse(conn: &mut Conn<Stream>, status: u16, reason: &str) {
     put_start(&mut conn.out, status);
     let out = &mut conn.out;
     put_line(out, format_args!("Content-Type: text/plain; charset=utf-8"));
-    put_line(out, format_args!("Content-Length: {}", reason.len()));
-    put_line(out, format_args!("Connection: close\r\n"));
+    let len = reason.len();
+    put_line(
+        out,
+        format_args!("Content-Length: {len}\r\nConnection: close\r\n"),
+    );
     // A peer that does not take it is closed all the same.
     if conn.send_out(reason.as_bytes(), HTTP_LINGER).await.is_ok() {
         linger(conn).await;

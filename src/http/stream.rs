@@ -90,9 +90,9 @@ impl Endpoint {
             }
             Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } => (host, *port),
         };
-        let addresses = within(deadline(timeouts.resolve, end), resolve(host, port)).await;
+        let found = within(deadline(timeouts.resolve, end), resolve(host, port)).await;
         let addresses =
-            addresses.ok_or_else(|| slow(&format!("cannot find the address of {host}")))??;
+            found.ok_or_else(|| slow(&format!("cannot find the address of {host}")))??;
         let connect = deadline(timeouts.connect, end);
         let tcp = within(connect, connect_any(&addresses, &name)).await;
         let tcp = tcp.ok_or_else(no_connection)??;

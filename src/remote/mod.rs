@@ -9,8 +9,9 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use crate::base::percent::percent_encode_segment;
 use crate::http::client::{Client, Endpoint, ErrorKind, Request, Response, Roots, Timeouts};
-use crate::http::url::{Url, percent_encode_segment};
+use crate::http::url::Url;
 use crate::world::Pending;
 use crate::world::remote::{Polled, Remote, RemoteError, RemoteKind};
 

@@ -32,7 +32,7 @@ impl Backend {
 
     pub(super) async fn ask_for_target(&self) -> Result<Polled, RemoteError> {
         let known = self.known();
-        let segment = crate::http::url::percent_encode_segment(&self.uuid);
+        let segment = crate::base::percent::percent_encode_segment(&self.uuid);
         let target = format!("{}/device/v3/{segment}/state", self.base);
         let mut headers = vec![("accept", "application/json")];
         if let Some(etag) = &known.etag {

@@ -3,14 +3,13 @@
 //! network cuts the bytes. The first byte of the input says how it is cut.
 #![allow(dead_code)]
 
+use helios::base::date;
+use helios::base::percent::{percent_decode, percent_encode_segment, query_pairs};
 use helios::http::body::Body;
-use helios::http::date;
 use helios::http::gzip::Gunzip;
 use helios::http::head::{self, Fields, HeadError, REQUEST, RESPONSE, Scan};
 use helios::http::redirect::{self, Place};
-use helios::http::url::{
-    Address, Url, is_target, percent_decode, percent_encode_segment, query_pairs,
-};
+use helios::http::url::{Address, Url, is_target};
 
 /// How long the pieces are, and the bytes.
 fn cut(data: &[u8]) -> (usize, &[u8]) {

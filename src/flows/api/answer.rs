@@ -199,7 +199,7 @@ fn truthy(value: &serde_json::Value) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::url::query_pairs;
+    use crate::base::percent::query_pairs;
 
     #[test]
     fn la_1_4_query_flags() {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures_lite::future;
 
+use crate::base::percent::query_pairs;
 use crate::flows::poll::Trigger;
 use crate::flows::seek::seeker::Options;
 use crate::flows::seek::{Mailbox, local};
 use crate::http::server::{Answering, BodyError, Exchange, Handler, Peer};
-use crate::http::url::query_pairs;
 use crate::intake::{self, AppRefusal};
 use crate::limits;
 use crate::model::AppUuid;

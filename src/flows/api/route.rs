@@ -1,6 +1,6 @@
 //! Method and path to what is asked for. Pure (local-api 1.2, 1.3).
 
-use crate::http::url::percent_decode;
+use crate::base::percent::percent_decode;
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]

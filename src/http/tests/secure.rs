@@ -4,24 +4,24 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use async_io::block_on;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
 use super::{TIMEOUTS, get};
-use crate::http::client::{Client, Endpoint, ErrorKind, Timeouts};
+use crate::http::client::{Client, Endpoint, ErrorKind, Request, Timeouts};
 use crate::http::tls::TlsRoots;
 
 const CA: &[u8] = include_bytes!("../fixtures/ca.pem");
 const KEY: &[u8] = include_bytes!("../fixtures/key.pem");
 const GOOD: &[u8] = include_bytes!("../fixtures/good.pem");
 
-/// A server that answers every connection with these bytes, each in the way
-/// it is told, and the client's port to it.
-fn server(cert: &'static [u8], says: &'static [u8], announces_end: bool) -> u16 {
+/// How a server with this certificate speaks TLS.
+fn config(cert: &[u8]) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = CertificateDer::pem_slice_iter(cert)
         .map(Result::unwrap)
@@ -32,7 +32,13 @@ fn server(cert: &'static [u8], says: &'static [u8], announces_end: bool) -> u16 
         .with_no_client_auth()
         .with_single_cert(chain, PrivateKeyDer::from_pem_slice(KEY).unwrap())
         .unwrap();
-    let config = Arc::new(config);
+    Arc::new(config)
+}
+
+/// A server that answers every connection with these bytes, each in the way
+/// it is told, and the client's port to it.
+fn server(cert: &'static [u8], says: &'static [u8], announces_end: bool) -> u16 {
+    let config = config(cert);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -127,6 +133,86 @@ fn plain_http_is_named_as_such() {
         text.ends_with("it does not speak TLS; is it plain http?"),
         "{text}"
     );
+}
+
+/// A stream that counts what goes through it, both ways.
+struct Counted(std::net::TcpStream, Arc<AtomicUsize>);
+
+impl Read for Counted {
+    fn read(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
+        let got = self.0.read(room)?;
+        self.1.fetch_add(got, Ordering::Relaxed);
+        Ok(got)
+    }
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let got = self.0.write(bytes)?;
+        self.1.fetch_add(got, Ordering::Relaxed);
+        Ok(got)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[test]
+fn an_unchanged_poll_over_a_resumed_session_stays_small() {
+    const UNCHANGED: &[u8] =
+        b"HTTP/1.1 304 Not Modified\r\nETag: \"0123456789abcdef0123456789abcdef\"\r\n\
+        Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\n\r\n";
+    let config = config(GOOD);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = thread::spawn(move || {
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let count = Arc::new(AtomicUsize::new(0));
+            let tcp = Counted(listener.accept().unwrap().0, Arc::clone(&count));
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut tls = StreamOwned::new(session, tcp);
+            assert!(tls.read(&mut [0; 4096]).unwrap() > 0);
+            tls.write_all(UNCHANGED).unwrap();
+            tls.conn.send_close_notify();
+            tls.flush().unwrap();
+            // To its end, so that all of it is counted.
+            while tls.sock.read(&mut [0; 4096]).is_ok_and(|got| got > 0) {}
+            let kind = tls.conn.handshake_kind();
+            seen.push((
+                kind == Some(HandshakeKind::Resumed),
+                count.load(Ordering::Relaxed),
+            ));
+        }
+        seen
+    });
+    let roots = Arc::new(TlsRoots::load(Some(CA), None).unwrap());
+    let endpoint = Endpoint::Tls {
+        host: "localhost".into(),
+        port,
+        roots,
+    };
+    let client = Client::new(endpoint, TIMEOUTS);
+    let key = format!("Bearer {}", "k".repeat(32));
+    let headers = [
+        ("authorization", key.as_str()),
+        ("accept", "application/json"),
+        ("if-none-match", "\"0123456789abcdef0123456789abcdef\""),
+    ];
+    let poll = Request {
+        headers: &headers,
+        ..get("/device/v3/0123456789abcdef0123456789abcdef/state")
+    };
+    for _ in 0..3 {
+        block_on(async { client.send(poll).await.unwrap().discard().await });
+    }
+    let seen = server.join().unwrap();
+    println!("bytes on the wire: {seen:?}");
+    assert!(!seen[0].0, "{seen:?}");
+    for (is_resumed, bytes) in &seen[1..] {
+        assert!(*is_resumed && *bytes <= 3_277, "{seen:?}");
+    }
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use helios::base::percent::percent_encode_segment;
 use helios::http::client::Endpoint;
-use helios::http::url::percent_encode_segment;
 use serde_json::{Value, json};
 
 use super::{env, http, image};
