@@ -370,6 +370,7 @@ impl Made<'_> {
             depends_on: &service.depends_on,
             network: &network,
             volume: &volume,
+            container: &container,
             host: self.host,
         };
         let backend = context
@@ -384,7 +385,6 @@ impl Made<'_> {
                 gateway: Some(SUPERVISOR_GATEWAY),
             }),
             engine_socket: None,
-            container: Some(&container),
         };
         let made = create_body_with(&new, API, &extra)?;
         warnings.extend(

@@ -53,8 +53,8 @@ struct Inspected<'a> {
     state: State<'a>,
     #[serde(borrow)]
     config: Config<'a>,
-    #[serde(default)]
-    host_config: HostConfig,
+    #[serde(borrow, default)]
+    host_config: HostConfig<'a>,
     #[serde(borrow, default)]
     network_settings: Option<NetworkSettings<'a>>,
     #[serde(default)]
@@ -88,9 +88,15 @@ struct Config<'a> {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase")]
-struct HostConfig {
+struct HostConfig<'a> {
     #[serde(default)]
     restart_policy: RestartPolicy,
+    #[serde(borrow, default)]
+    network_mode: Cow<'a, str>,
+    #[serde(borrow, default)]
+    ipc_mode: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pid_mode: Cow<'a, str>,
 }
 
 #[derive(Deserialize, Default)]
@@ -169,8 +175,18 @@ fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
             .map(|name| (&*name).into())
             .collect(),
         volumes: volumes.map(Into::into).collect(),
+        lenders: lenders(&found.host_config),
     };
     Ok((app, (name.into(), container)))
+}
+
+/// Ids of the containers whose namespaces are shared; engines resolve names when they make it.
+fn lenders(host: &HostConfig<'_>) -> Vec<Arc<str>> {
+    let modes = [&host.network_mode, &host.ipc_mode, &host.pid_mode];
+    let ids = modes
+        .into_iter()
+        .filter_map(|mode| mode.strip_prefix("container:"));
+    ids.map(Into::into).collect()
 }
 
 /// The release that a container's name says (state-engine 3.3).

@@ -1,6 +1,8 @@
 //! Definitions of networks and volumes (target-state 3.1, 3.2).
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Refusal;
 use super::compose::environment::pairs;
@@ -19,7 +21,12 @@ pub(super) fn network(node: Node<'_, '_>) -> Result<NetworkConfig, Refusal> {
     let mut ipv6 = None;
     node.each_member(|key, node| {
         match key {
-            "driver" => set(&mut config.driver, node)?,
+            "driver" => {
+                set(&mut config.driver, node)?;
+                if matches!(&*config.driver, "host" | "null") {
+                    return Err(node.refuse("engines make no second network of this kind"));
+                }
+            }
             "driver_opts" => config.driver_opts = texts(node)?,
             "enable_ipv6" => ipv6 = node.nullable(|node| node.bool())?,
             "internal" => config.internal = node.bool()?,
@@ -65,6 +72,7 @@ fn pool(node: Node<'_, '_>) -> Result<Pool, Refusal> {
         }
         Ok(())
     })?;
+    check_pool(&mut pool).map_err(|(key, reason)| node.path.key(key).refuse(reason))?;
     Ok(pool)
 }
 
@@ -80,7 +88,28 @@ pub(super) fn volume(node: Node<'_, '_>) -> Result<VolumeConfig, Refusal> {
         }
         Ok(())
     })?;
+    if matches!(&*config.driver, "" | "local") {
+        let options = node.path.key("driver_opts");
+        check_local(&config.driver_opts)
+            .map_err(|(key, reason)| options.key(key).refuse(reason))?;
+    }
     Ok(config)
+}
+
+/// What the driver `local` of every engine refuses of its options.
+fn check_local(options: &BTreeMap<String, String>) -> Result<(), (&str, &'static str)> {
+    #[rustfmt::skip]
+    const NEEDS: &[(&str, &[&str])] =
+        &[("device", &["type"]), ("type", &["device"]), ("o", &["device", "type"]), ("size", &[])];
+    for key in options.keys() {
+        let Some((_, needs)) = NEEDS.iter().find(|(known, _)| known == key) else {
+            return Err((key, "the driver local has no such option"));
+        };
+        if needs.iter().any(|need| !options.contains_key(*need)) {
+            return Err((key, "the driver local needs device and type together"));
+        }
+    }
+    Ok(())
 }
 
 /// A string in place of the default, unless it is null.
@@ -93,4 +122,116 @@ fn set(place: &mut String, node: Node<'_, '_>) -> Result<(), Refusal> {
 
 fn texts(node: Node<'_, '_>) -> Result<BTreeMap<String, String>, Refusal> {
     node.map(|node| node.string())
+}
+
+/// Whether the subnets of a network have room for an address. A network without any of the
+/// address's family leaves it to the engine.
+pub(super) fn may_have(config: &NetworkConfig, address: IpAddr) -> bool {
+    let subnets = config.ipam.config.iter();
+    let mut subnets = subnets
+        .filter_map(|pool| Subnet::parse(pool.subnet.as_deref()?)?.contains(address))
+        .peekable();
+    subnets.peek().is_none() || subnets.any(|inside| inside)
+}
+
+/// A range of addresses such as `10.1.0.0/16`.
+#[derive(Clone, Copy)]
+struct Subnet {
+    address: IpAddr,
+    /// Bits that all its addresses have in common.
+    bits: u32,
+}
+
+impl Subnet {
+    fn parse(text: &str) -> Option<Subnet> {
+        let (address, bits) = text.split_once('/')?;
+        let address: IpAddr = address.parse().ok()?;
+        let digits = bits.bytes().all(|byte| byte.is_ascii_digit());
+        let bits = bits.parse().ok().filter(|_| digits)?;
+        let all = if address.is_ipv4() { 32 } else { 128 };
+        (bits <= all).then_some(Subnet { address, bits })
+    }
+
+    /// The first address that has the bits, as newer engines want it written.
+    fn first(self) -> IpAddr {
+        match self.address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - self.bits).unwrap_or(0);
+                IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - self.bits).unwrap_or(0);
+                IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+            }
+        }
+    }
+
+    /// `None` for an address of the other family.
+    fn contains(self, address: IpAddr) -> Option<bool> {
+        let same = Subnet { address, ..self };
+        (self.address.is_ipv4() == address.is_ipv4()).then(|| self.first() == same.first())
+    }
+
+    fn has(self, text: &str) -> bool {
+        text.parse()
+            .is_ok_and(|address| self.contains(address) == Some(true))
+    }
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first(), self.bits)
+    }
+}
+
+/// What every engine refuses of a pool; its subnet is written as all engines take it.
+fn check_pool(pool: &mut Pool) -> Result<(), (&'static str, &'static str)> {
+    let Some(text) = &pool.subnet else {
+        return Err(("subnet", "missing: engines take no pool without one"));
+    };
+    let Some(subnet) = Subnet::parse(text) else {
+        return Err(("subnet", "expected a subnet, such as 10.1.0.0/16"));
+    };
+    let outside = "it is not in the subnet";
+    if pool
+        .gateway
+        .as_deref()
+        .is_some_and(|text| !subnet.has(text))
+    {
+        return Err(("gateway", outside));
+    }
+    let range = pool.ip_range.as_deref();
+    let range_fits = |text: &str| {
+        let range = Subnet::parse(text)?;
+        Some(range.bits >= subnet.bits && subnet.contains(range.address) == Some(true))
+    };
+    if range.is_some_and(|text| range_fits(text) != Some(true)) {
+        return Err(("ip_range", outside));
+    }
+    if pool.aux_addresses.values().any(|text| !subnet.has(text)) {
+        return Err(("aux_addresses", outside));
+    }
+    pool.subnet = Some(subnet.to_string());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn issue_4_which_addresses_a_subnet_has() {
+        #[rustfmt::skip]
+        let cases = [
+            ("10.1.0.0/16", "10.1.2.3", Some(true)), ("10.1.0.0/16", "10.2.0.1", Some(false)), ("0.0.0.0/0", "192.0.2.1", Some(true)),
+            ("192.0.2.1/32", "192.0.2.1", Some(true)), ("10.0.0.0/33", "10.0.0.1", None), ("fd00::/64", "fd00::1", Some(true)),
+            ("fd00::/64", "fd00:0:0:1::1", Some(false)), ("::/0", "fd00::1", Some(true)), ("fd00::/64", "10.0.0.1", None),
+            ("10.0.0.0", "10.0.0.1", None), ("x/8", "10.0.0.1", None), ("10.0.0.0/-1", "10.0.0.1", None), ("fd00::/129", "fd00::1", None),
+        ];
+        for (subnet, address, want) in cases {
+            let parsed = Subnet::parse(subnet);
+            let got = parsed.and_then(|parsed| parsed.contains(address.parse().unwrap()));
+            assert_eq!(got, want, "{address} in {subnet}");
+        }
+    }
 }

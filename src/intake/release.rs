@@ -136,6 +136,16 @@ impl Release {
                     faults.push(unknown("networks", "network", network));
                 }
             }
+            for (network, address) in &draft.addresses {
+                let config = self.networks.get(network);
+                if config.is_some_and(|config| !network::may_have(config, *address)) {
+                    faults.push(
+                        path.key("networks")
+                            .key(network)
+                            .refuse(format!("{address} is in none of the network's subnets")),
+                    );
+                }
+            }
             for volume in &draft.volumes {
                 if !self.volumes.contains_key(volume) {
                     faults.push(unknown("volumes", "volume", volume));

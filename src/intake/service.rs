@@ -1,5 +1,7 @@
 //! One service of a release: composition and service level together (target-state 1.2, 2.5).
 
+use std::net::IpAddr;
+
 use super::compose::{self, environment::variables};
 use super::contract;
 use super::node::{Members, Node, shown};
@@ -29,6 +31,8 @@ pub(super) struct Draft {
     pub target: ServiceTarget,
     pub networks: Vec<NetworkName>,
     pub volumes: Vec<VolumeName>,
+    /// Addresses it wants for itself.
+    pub addresses: Vec<(NetworkName, IpAddr)>,
     /// Services that lend it a namespace.
     pub shares: Vec<ServiceName>,
     /// It names no network, and was given the default one.
@@ -61,6 +65,7 @@ impl Draft {
         Draft {
             networks,
             volumes: config.used_volumes().cloned().collect(),
+            addresses: addresses(&config),
             shares: config.shared_services().map(ServiceName::new).collect(),
             joins_default,
             hostapp,
@@ -71,6 +76,19 @@ impl Draft {
             },
         }
     }
+}
+
+/// Static addresses of endpoints; that they are addresses is checked already.
+fn addresses(config: &ServiceConfig) -> Vec<(NetworkName, IpAddr)> {
+    let all = config.networks.0.iter().flat_map(|(network, endpoint)| {
+        let given = [&endpoint.ipv4_address, &endpoint.ipv6_address];
+        let parsed = given
+            .into_iter()
+            .flatten()
+            .filter_map(|text| text.parse().ok());
+        parsed.map(|address| (network.clone(), address))
+    });
+    all.collect()
 }
 
 /// Reads one service. `None` if something is wrong with it, which is then in `faults`.

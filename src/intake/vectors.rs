@@ -377,7 +377,10 @@ fn engine_of(
     };
     let network = |name: &NetworkName| format!("{name}_{uuid}");
     let volume = |name: &VolumeName| format!("{name}_{uuid}");
-    let container = |service: &str| ids.unwrap()[service].as_str().unwrap().to_owned();
+    let container = |service: &str| match ids {
+        Some(ids) => ids[service].as_str().unwrap().to_owned(),
+        None => service.to_owned(),
+    };
     let host = HostFacts {
         uuid: DEVICE.to_owned(),
         device_name: Some("bench-07".to_owned()),
@@ -398,7 +401,6 @@ fn engine_of(
             port: 48484,
             gateway: Some("10.114.104.1"),
         }),
-        container: ids.map(|_| &container as _),
         engine_socket: None,
     };
     let mut engine = Engine {
@@ -425,6 +427,7 @@ fn engine_of(
             depends_on: &service.depends_on,
             network: &network,
             volume: &volume,
+            container: &container,
             host: &host,
         };
         let CreateBody { body, connect, .. } = create_body_with(&new, ApiVersion(api), &extra)?;

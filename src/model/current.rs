@@ -97,6 +97,8 @@ pub struct Container {
     pub networks: Vec<Arc<str>>,
     /// Engine names of the named volumes it mounts.
     pub volumes: Vec<Arc<str>>,
+    /// Ids of the containers whose namespaces it shares.
+    pub lenders: Vec<Arc<str>>,
 }
 
 /// What a container was asked to be (D-11): the label of ours.

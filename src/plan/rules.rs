@@ -238,28 +238,39 @@ pub fn matches(
     situation: &Situation<'_>,
     container: &Container,
     target: &ServiceTarget,
-    release: &ReleaseTarget,
+    release: (&ReleaseUuid, &ReleaseTarget),
 ) -> bool {
-    let Some(identity) = &container.identity else {
-        return false;
-    };
-    container.status != ContainerStatus::Dead
+    matches_alone(situation, container, target, release.1).is_some_and(|config| {
+        config.shared_services().all(|name| {
+            let lender = lender(situation, name, release);
+            lender.is_some_and(|(_, lender)| container.lenders.contains(&lender.id))
+        })
+    })
+}
+
+/// As [`matches`], whoever lends it a namespace; what it was asked to be.
+fn matches_alone(
+    situation: &Situation<'_>,
+    container: &Container,
+    target: &ServiceTarget,
+    release: &ReleaseTarget,
+) -> Option<ServiceConfig> {
+    let identity = container.identity.as_ref()?;
+    let same = container.status != ContainerStatus::Dead
         && identity.config == target.config
-        && identity.image.same_artifact(&target.image)
-        && has_its_storage(situation, container, target, release)
+        && identity.image.same_artifact(&target.image);
+    // What is stored in the model was written by intake: it parses.
+    let config = same.then(|| ServiceConfig::from_json(&target.config).ok())??;
+    has_its_storage(situation, container, &config, release).then_some(config)
 }
 
 /// Whether it hangs on the networks and volumes that its target means today.
 fn has_its_storage(
     situation: &Situation<'_>,
     container: &Container,
-    target: &ServiceTarget,
+    config: &ServiceConfig,
     release: &ReleaseTarget,
 ) -> bool {
-    // What is stored in the model was written by intake: it parses.
-    let Ok(config) = ServiceConfig::from_json(&target.config) else {
-        return false;
-    };
     let networks = config.used_networks().all(|name| {
         let wanted = network_name(situation.uuid, name);
         let found = situation.app.networks.get(name);
@@ -292,15 +303,34 @@ pub fn successor<'a>(
     target: &ServiceTarget,
     release: (&ReleaseUuid, &ReleaseTarget),
 ) -> Option<(&'a Arc<str>, &'a Container)> {
-    let mine = situation
-        .app
-        .containers
-        .iter()
-        .filter(|(_, found)| found.service == *service);
-    let good = mine.filter(|(_, found)| matches(situation, found, target, release.1));
+    let good = |found: &Container| matches(situation, found, target, release);
+    best(situation, service, release.0, good)
+}
+
+/// The container of a service that lends others a namespace, if it is there. Whether its
+/// own lenders are right is looked at when it is that service's turn.
+#[must_use]
+pub fn lender<'a>(
+    situation: &Situation<'a>,
+    service: &str,
+    release: (&ReleaseUuid, &ReleaseTarget),
+) -> Option<(&'a Arc<str>, &'a Container)> {
+    let (name, target) = release.1.services.get_key_value(service)?;
+    let good = |found: &Container| matches_alone(situation, found, target, release.1).is_some();
+    best(situation, name, release.0, good)
+}
+
+fn best<'a>(
+    situation: &Situation<'a>,
+    service: &ServiceName,
+    release: &ReleaseUuid,
+    good: impl Fn(&Container) -> bool,
+) -> Option<(&'a Arc<str>, &'a Container)> {
+    let all = situation.app.containers.iter();
+    let good = all.filter(|(_, found)| found.service == *service && good(found));
     // Of several the one under its right name counts, then the running one.
     good.max_by_key(|(name, found)| {
-        let right = is_right_name(name, service, release.0, situation.uuid);
+        let right = is_right_name(name, service, release, situation.uuid);
         (right, found.status == ContainerStatus::Running)
     })
 }
@@ -438,8 +468,16 @@ fn goal(
         if !(situation.has_image)(&target.image) {
             return Err(Wait::Image);
         }
-        if !storage_is_there(situation, target, release.1) {
+        // What is stored in the model was written by intake: it parses.
+        let Ok(config) = ServiceConfig::from_json(&target.config) else {
             return Err(Wait::Storage);
+        };
+        if !storage_is_there(situation, &config, release.1) {
+            return Err(Wait::Storage);
+        }
+        let mut lenders = config.shared_services();
+        if let Some(missing) = lenders.find(|name| lender(situation, name, release).is_none()) {
+            return Err(Wait::Dependency(missing.into()));
         }
     }
     // Already doing what it should: what is left is its name and the remains of others.
@@ -497,12 +535,9 @@ fn hangs_on_stale_network(
 
 fn storage_is_there(
     situation: &Situation<'_>,
-    target: &ServiceTarget,
+    config: &ServiceConfig,
     release: &ReleaseTarget,
 ) -> bool {
-    let Ok(config) = ServiceConfig::from_json(&target.config) else {
-        return false;
-    };
     let networks = config.used_networks().all(|name| {
         let wanted = release.networks.get(name);
         let found = situation.app.networks.get(name);

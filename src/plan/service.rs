@@ -1,5 +1,6 @@
 //! The jobs of a service's containers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -186,6 +187,8 @@ impl Work {
             None => name.to_string(),
         };
         let network = |name: &NetworkName| names::network_name(&self.app, name);
+        let lenders = self.lenders(config, wanted.release);
+        let container = |service: &str| lenders.get(service).cloned().unwrap_or_default();
         let new = NewContainer {
             name,
             app: &self.app,
@@ -200,9 +203,25 @@ impl Work {
             depends_on: &wanted.target.depends_on,
             network: &network,
             volume: &volume,
+            container: &container,
             host: &self.tools.facts,
         };
         self.tools.engine.create(new).await.map(drop)
+    }
+
+    /// Ids of the containers of services that lend the new one a namespace.
+    fn lenders(
+        &self,
+        config: &ServiceConfig,
+        release: (&ReleaseUuid, &ReleaseTarget),
+    ) -> BTreeMap<String, String> {
+        self.situation(|situation| {
+            let id = |name: &str| {
+                let (_, lender) = rules::lender(situation, name, release)?;
+                Some((name.to_owned(), lender.id.to_string()))
+            };
+            config.shared_services().filter_map(id).collect()
+        })
     }
 
     /// Gives the container that the target asks for the name of its release.
@@ -438,7 +457,7 @@ fn reason(found: &Container, target: &ServiceTarget) -> String {
 
 /// The names of the fields that differ; never their values, which may be secret.
 fn changed_fields(old: &str, new: &str) -> String {
-    type Fields<'a> = std::collections::BTreeMap<String, &'a serde_json::value::RawValue>;
+    type Fields<'a> = BTreeMap<String, &'a serde_json::value::RawValue>;
     let read = |text| serde_json::from_str::<Fields<'_>>(text).unwrap_or_default();
     let (old, new) = (read(old), read(new));
     let differs = |name: &&String| {

@@ -119,6 +119,7 @@ fn container(service: &str, target: &ServiceTarget, status: ContainerStatus) -> 
         restart: Restart::Always,
         networks: Vec::new(),
         volumes: Vec::new(),
+        lenders: Vec::new(),
     }
 }
 
@@ -354,6 +355,46 @@ fn d_19_a_part_that_failed_waits_and_the_others_do_not() {
     case.waiting = vec!["a"];
     assert_eq!(case.service("a"), (None, Some(Wait::Retry)));
     assert!(case.service("b").0.is_some());
+}
+
+/// Target-state 2.15: who uses a namespace of another service is made after it, and again
+/// when it is.
+#[test]
+fn ts_2_15_a_borrower_follows_its_lender() {
+    let config = ServiceConfig {
+        network_mode: Some("service:vpn".to_owned()),
+        ..ServiceConfig::default()
+    };
+    let client = ServiceTarget {
+        config: config.to_json().into(),
+        ..on(target("client"), "vpn", Condition::Started, true)
+    };
+    let services = [("vpn", target("vpn")), ("client", client.clone())];
+    let vpn = container("vpn", &services[0].1, RUNNING);
+    let borrower = |lender: &str| Container {
+        lenders: vec![lender.into()],
+        ..container("client", &client, RUNNING)
+    };
+
+    let (change, wait) = Case::new(&services).service("client");
+    assert_eq!((change, wait), (None, Some(Wait::Dependency("vpn".into()))));
+
+    let case = Case::new(&services).with("vpn_r2", vpn.clone());
+    let install = (at(Step::Missing, false, false), Some(Stage::DONE));
+    assert_eq!(case.service("client"), (Some(install), None));
+
+    let right = borrower(&vpn.id);
+    let case = Case::new(&services)
+        .with("vpn_r2", vpn.clone())
+        .with("client_r2", right);
+    assert!(case.agenda().is_reached());
+
+    // The one it borrows from was made anew.
+    let case = Case::new(&services)
+        .with("vpn_r2", vpn)
+        .with("client_r2", borrower("id-of-old"));
+    let replace = (at(Step::Missing, true, true), Some(Stage::DONE));
+    assert_eq!(case.service("client"), (Some(replace), None));
 }
 
 fn networked(config: &NetworkConfig) -> Case {

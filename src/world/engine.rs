@@ -109,6 +109,8 @@ pub struct NewContainer<'a> {
     pub network: &'a (dyn Fn(&NetworkName) -> String + Sync),
     /// Engine name of a volume of the release.
     pub volume: &'a (dyn Fn(&VolumeName) -> String + Sync),
+    /// Id of the container of a service that lends this one a namespace.
+    pub container: &'a (dyn Fn(&str) -> String + Sync),
     /// What the agent adds that is no part of identity (D-11).
     pub host: &'a HostFacts,
 }

@@ -44,8 +44,6 @@ pub struct Extra<'a> {
     pub supervisor: Option<SupervisorApi<'a>>,
     /// The engine's socket on the host, for `balena-socket`; `None`: [`ENGINE_SOCKET`].
     pub engine_socket: Option<&'a str>,
-    /// Name or id of the container of a service; `None`: its engine name in the release.
-    pub container: Option<&'a (dyn Fn(&str) -> String + Sync)>,
 }
 
 /// The backend, as told to containers.
@@ -119,10 +117,7 @@ impl Encoder<'_> {
     /// A namespace mode: that of another service by its container.
     fn mode(&self, mode: &str) -> String {
         match mode.strip_prefix("service:") {
-            Some(service) => match self.extra.container {
-                Some(container) => format!("container:{}", container(service)),
-                None => format!("container:{service}_{}", self.new.release),
-            },
+            Some(service) => format!("container:{}", (self.new.container)(service)),
             None => mode.to_owned(),
         }
     }

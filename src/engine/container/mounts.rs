@@ -2,10 +2,8 @@
 
 use super::wire::{self, HostConfig};
 use super::{API_CREATE_MOUNTPOINT, API_SUBPATH, ENGINE_SOCKET, Encoder};
-use crate::model::config::{Mount, Propagation, TmpfsOptions};
+use crate::model::config::{LOCK_TARGETS, Mount, Propagation, TmpfsOptions};
 
-/// Where the lock directory of a service is in its container. Nothing else may be there.
-const LOCK_TARGETS: [&str; 2] = ["/tmp/balena", "/tmp/resin"];
 /// The volume of firmware that all apps share (target-state 3.4).
 const EXTRA_FIRMWARE: &str = "extra-firmware";
 
@@ -18,16 +16,12 @@ struct Bind {
 
 pub(super) fn encode<'a>(encoder: &Encoder<'a>, host: &mut HostConfig<'a>) -> Result<(), String> {
     for (path, options) in &encoder.config.tmpfs {
-        if !is_ours(path) {
-            host.tmpfs.insert(path, tmpfs(options));
-        }
+        host.tmpfs.insert(path, tmpfs(options));
     }
     // With its target, so that all of them can be ordered by it.
     let mut mounts: Vec<(String, Sent)> = Vec::new();
     for mount in &encoder.config.volumes {
-        if !is_ours(mount.target()) {
-            mounts.push((mount.target().to_owned(), sent(encoder, mount)?));
-        }
+        mounts.push((mount.target().to_owned(), sent(encoder, mount)?));
     }
     let taken = |target: &str| {
         let volumes = encoder.config.volumes.iter();
@@ -66,11 +60,6 @@ pub(super) fn encode<'a>(encoder: &Encoder<'a>, host: &mut HostConfig<'a>) -> Re
         }
     }
     Ok(())
-}
-
-/// Whether the agent's own mount goes there, whatever the document says.
-fn is_ours(target: &str) -> bool {
-    LOCK_TARGETS.contains(&target.trim_end_matches('/'))
 }
 
 /// In which list a mount goes.

@@ -36,6 +36,7 @@ fn with(
         depends_on: &BTreeMap::from([(ServiceName::new("db"), on_db)]),
         network: &|name: &NetworkName| format!("{name}_app1"),
         volume: &|name: &VolumeName| format!("{name}_app1"),
+        container: &|service: &str| format!("id-of-{service}"),
         host: &HostFacts {
             uuid: "dev1".to_owned(),
             runtime_dir: "/run/helios".to_owned(),
@@ -142,9 +143,7 @@ fn d_22_sources_that_must_be_made() {
           "create_host_path": true, "read_only": true },
         { "type": "bind", "source": "/proc", "target": "/p", "propagation": "private" },
         { "type": "volume", "source": "v", "target": "/tmp/aa" },
-        { "type": "volume", "source": "w", "target": "/tmp/balena" },
-        { "type": "volume", "source": "w", "target": "/tmp/resin/" },
-    ], "tmpfs": { "/tmp/balena/": {}, "/t": { "mode": 511, "gid": 3 } } });
+    ], "tmpfs": { "/t": { "mode": 511, "gid": 3 } } });
     let (body, _) = made(&config, 41).unwrap();
     let host = &body["HostConfig"];
     assert_eq!(
@@ -242,8 +241,8 @@ fn features_without_what_they_need_are_said() {
 fn a_namespace_of_another_service() {
     let config = json!({ "network_mode": "service:db", "pid": "service:db", "ipc": "host" });
     let (body, made) = made(&config, 51).unwrap();
-    assert_eq!(body["HostConfig"]["NetworkMode"], "container:db_r1");
-    assert_eq!(body["HostConfig"]["PidMode"], "container:db_r1");
+    assert_eq!(body["HostConfig"]["NetworkMode"], "container:id-of-db");
+    assert_eq!(body["HostConfig"]["PidMode"], "container:id-of-db");
     assert_eq!(body["HostConfig"]["IpcMode"], "host");
     assert_eq!(body["NetworkingConfig"], Value::Null);
     assert_eq!(made.connect, []);

@@ -19,6 +19,7 @@ mod mounts;
 mod networks;
 mod ports;
 mod process;
+mod refused;
 mod resources;
 mod security;
 mod units;
@@ -64,9 +65,20 @@ pub(super) fn read(node: Node<'_, '_>, faults: &mut Vec<Refusal>) -> Composition
     if let Err(fault) = all {
         faults.push(fault);
     }
+    for target in mounts::drop_reserved(&mut composition.config) {
+        composition
+            .ignored
+            .push(format!("the mount at {target}, where the agent's own is"));
+    }
     let config = &composition.config;
     if let Some(path) = mounts::mounted_twice(config) {
-        faults.push(node.refuse(format!("volumes and tmpfs: two of them at {}", shown(path))));
+        faults.push(node.refuse(format!(
+            "volumes and tmpfs: two of them at {}",
+            shown(&path)
+        )));
+    }
+    for (field, reason) in refused::faults(config) {
+        faults.push(node.path.key(field).refuse(reason));
     }
     if config.network_mode.is_some() && !config.networks.is_empty() {
         faults

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::refused::clean_path;
 use super::{Node, Refusal, ServiceConfig, one_or_many};
 use crate::intake::node::{Members, shown};
 use crate::model::VolumeName;
-use crate::model::config::{Mount, Propagation, TmpfsOptions};
+use crate::model::config::{LOCK_TARGETS, Mount, Propagation, TmpfsOptions};
 
 /// Paths of the host that a composition may ask for, compared as they are.
 const BIND_SOURCES: &[&str] = &[
@@ -101,7 +102,7 @@ fn check_target(target: &str) -> Result<(), String> {
     if target.is_empty() {
         return Err("the target must not be empty".to_owned());
     }
-    if !target.starts_with('/') || plain_path(target).is_empty() {
+    if !target.starts_with('/') || clean_path(target) == "/" {
         return Err(format!(
             "the target {} is no absolute path below /",
             shown(target)
@@ -110,17 +111,27 @@ fn check_target(target: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A path without slashes at its end.
-fn plain_path(path: &str) -> &str {
-    path.trim_end_matches('/')
+/// Takes out what would lie where the agent's own mounts are (target-state 5.1), and
+/// returns the targets: left in, no container would ever be as it was asked for.
+pub(super) fn drop_reserved(config: &mut ServiceConfig) -> Vec<String> {
+    let mut dropped = Vec::new();
+    let mut stays = |target: &str| {
+        let target = clean_path(target);
+        let is_reserved = LOCK_TARGETS.contains(&&*target);
+        dropped.extend(is_reserved.then_some(target));
+        !is_reserved
+    };
+    config.volumes.retain(|mount| stays(mount.target()));
+    config.tmpfs.retain(|target, _| stays(target));
+    dropped
 }
 
 /// The first path at which two things would be mounted; engines refuse that as well.
-pub(super) fn mounted_twice(config: &ServiceConfig) -> Option<&str> {
+pub(super) fn mounted_twice(config: &ServiceConfig) -> Option<String> {
     let volumes = config.volumes.iter().map(Mount::target);
     let all = volumes.chain(config.tmpfs.keys().map(String::as_str));
     let mut seen = BTreeSet::new();
-    all.map(plain_path).find(|path| !seen.insert(*path))
+    all.map(clean_path).find(|path| !seen.insert(path.clone()))
 }
 
 fn check_bind_source(source: &str) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::refused::host_address;
 use super::{Node, Refusal, ServiceConfig, one_or_many, opt_string, strings};
 use crate::intake::node::shown;
 use crate::model::NetworkName;
@@ -26,8 +27,12 @@ pub(super) fn read(
 }
 
 fn extra_hosts(node: Node<'_, '_>) -> Result<BTreeMap<String, String>, Refusal> {
+    let checked = |node: Node<'_, '_>, address: &str| match host_address(address) {
+        Ok(address) => Ok(address.to_owned()),
+        Err(reason) => Err(node.refuse(reason)),
+    };
     if node.is_object() {
-        return node.map(|node| node.string());
+        return node.map(|node| checked(node, &node.str()?));
     }
     if !node.is_list() {
         return Err(node.unexpected("a list of strings or an object"));
@@ -38,7 +43,7 @@ fn extra_hosts(node: Node<'_, '_>) -> Result<BTreeMap<String, String>, Refusal> 
         let (name, address) = text.split_once([':', '=']).ok_or_else(|| {
             node.refuse(format!("`{}` has no address behind the name", shown(&text)))
         })?;
-        hosts.insert(name.to_owned(), address.to_owned());
+        hosts.insert(name.to_owned(), checked(node, address)?);
         Ok(())
     })?;
     Ok(hosts)

@@ -14,6 +14,9 @@ const SECURITY_OPTIONS: &[&str] = &[
     "seccomp=unconfined",
 ];
 
+/// What every container has unless told otherwise. Not every engine knows the word.
+const PRIVATE: &str = "private";
+
 /// Kernel parameters that belong to a namespace, and so to one container.
 const SYSCTL_PREFIXES: &[&str] = &["net.", "fs.mqueue.", "kernel.shm", "kernel.msg"];
 
@@ -28,7 +31,7 @@ pub(super) fn read(
         "cgroup" => into.cgroup = node.nullable(cgroup)?.unwrap_or_default(),
         "group_add" => into.group_add = node.nullable(groups)?.unwrap_or_default(),
         "ipc" => into.ipc = node.nullable(namespace)?,
-        "pid" => into.pid = node.nullable(namespace)?,
+        "pid" => into.pid = node.nullable(namespace)?.filter(|mode| mode != PRIVATE),
         "privileged" => into.privileged = node.bool()?,
         "read_only" => into.read_only = node.bool()?,
         "security_opt" => {
@@ -37,7 +40,7 @@ pub(super) fn read(
         }
         "sysctls" => into.sysctls = node.nullable(sysctls)?.unwrap_or_default(),
         "userns_mode" => into.userns_mode = opt_string(node)?,
-        "uts" => into.uts = opt_string(node)?,
+        "uts" => into.uts = opt_string(node)?.filter(|mode| mode != PRIVATE),
         _ => return Ok(false),
     }
     Ok(true)

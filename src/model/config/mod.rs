@@ -22,7 +22,7 @@ pub mod resources;
 pub mod security;
 
 pub use healthcheck::Healthcheck;
-pub use mounts::{Mount, Propagation, TmpfsOptions};
+pub use mounts::{LOCK_TARGETS, Mount, Propagation, TmpfsOptions};
 pub use networks::{Attachments, Endpoint};
 pub use ports::{PortMapping, Protocol};
 pub use process::RestartPolicy;

@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::is_false;
 use crate::model::VolumeName;
 
+/// Where the agent mounts the lock directory of a service in its container
+/// (target-state 5.1, D-38). Nothing else can be there.
+pub const LOCK_TARGETS: [&str; 2] = ["/tmp/balena", "/tmp/resin"];
+
 /// Something of the host or of the engine inside a container (target-state 2.22).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
