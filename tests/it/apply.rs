@@ -476,3 +476,53 @@ fn fd_32_an_agent_that_lost_its_state_leaves_apps_it_was_not_told_of_alone() {
     });
     assert!(second.is_running("main"));
 }
+
+#[test]
+fn ts_2_15_who_shares_a_namespace_follows_the_container_that_lends_it() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let body = |release: &str, changed: &str| {
+        let services = json!({
+            "a-client": service(1, json!({"network_mode": "service:vpn", "pid": "service:vpn"})),
+            "vpn": service(2, json!({"environment": {"A": changed}})),
+        });
+        app(release, json!({"services": services}))
+    };
+    let lender_of = |mode: &str| {
+        let client = mine.service("a-client").unwrap();
+        let mode = client["HostConfig"][mode].as_str().unwrap().to_owned();
+        mode.strip_prefix("container:").unwrap().to_owned()
+    };
+    agent.set(&mine.0, &body("r1", "1"));
+    agent.wait_for("done");
+    assert!(mine.is_running("a-client"));
+    assert_eq!(lender_of("NetworkMode"), mine.id("vpn"));
+    assert_eq!(lender_of("PidMode"), mine.id("vpn"));
+
+    // Only the lender changes.
+    let (client, vpn) = (mine.id("a-client"), mine.id("vpn"));
+    agent.set(&mine.0, &body("r1", "2"));
+    agent.wait_for("done");
+    assert_ne!(mine.id("vpn"), vpn);
+    assert_ne!(mine.id("a-client"), client);
+    assert_eq!(lender_of("NetworkMode"), mine.id("vpn"));
+    assert!(mine.is_running("a-client") && mine.is_running("vpn"));
+
+    // Another release of the same content changes names only.
+    let before = (mine.id("a-client"), mine.id("vpn"));
+    agent.set(&mine.0, &body("r2", "2"));
+    agent.wait_for("done");
+    assert_eq!((mine.id("a-client"), mine.id("vpn")), before);
+}
+
+#[test]
+fn ts_5_1_a_mount_at_the_lock_directory_does_not_keep_a_service_from_its_target() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let main = service(1, json!({"volumes": ["data:/tmp/balena", "data:/data"]}));
+    let body = json!({"services": {"main": main}, "volumes": {"data": {}}});
+    agent.set(&mine.0, &app("r1", body));
+    agent.wait_for("done");
+    assert!(mine.is_running("main"));
+    agent.wait_for_log("without effect here: the mount at /tmp/balena");
+}

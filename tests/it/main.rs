@@ -5,8 +5,10 @@
 
 mod api;
 mod apply;
+mod compose;
 mod differ;
 mod faults;
 mod poll;
 mod process;
+mod roundtrip;
 mod support;

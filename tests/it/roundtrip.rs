@@ -1,0 +1,241 @@
+//! Target to engine and back: what was asked for is what the engine has, and asking
+//! again changes nothing (issue 4, D-10, D-11, D-22, FD-18).
+//!
+//! Containers are made and not run, so that no field needs a machine that has what it names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::compose;
+use crate::support::engine::{App, app};
+use crate::support::proxy::Proxy;
+use crate::support::{Agent, Options, Scratch, alone, image, until};
+
+/// Random compositions in all; `HELIOS_COMPOSITIONS` makes more, `HELIOS_SEED` others.
+const COMPOSITIONS: usize = 150;
+/// Services of one app.
+const BATCH: usize = 60;
+
+/// Why an engine may refuse what intake could not know: it depends on the machine, the
+/// kernel or the engine's build.
+#[rustfmt::skip]
+const ONLY_THE_ENGINE_KNOWS: &[(&str, &str)] = &[
+    ("Range of CPUs is from", "how many the machine has"),
+    ("Requested CPUs are not available", "which the machine has"),
+    ("runtime", "which are installed"),
+    ("No such container: none", "which containers of others there are"),
+    ("Minimum memory limit allowed", "target-state 2.6 has a limit of 717 bytes"),
+    ("needs engine API 1.45", "D-22: a subpath is not left out"),
+    ("user specified IP address is supported only", "a vector gives one to a network without subnets"),
+    ("hostname and the UTS mode", "a vector has both"),
+];
+
+/// What this engine cannot do, and the service is then refused (D-22).
+fn is_known(said: &str) -> bool {
+    let engines = if is_podman() { PODMAN_CANNOT } else { &[] };
+    ONLY_THE_ENGINE_KNOWS
+        .iter()
+        .chain(engines)
+        .any(|(text, _)| said.contains(text))
+}
+
+/// What Podman 4.3 refuses.
+#[rustfmt::skip]
+const PODMAN_CANNOT: &[(&str, &str)] = &[
+];
+
+fn is_podman() -> bool {
+    std::env::var("HELIOS_TEST_PODMAN").is_ok()
+}
+
+/// A composition, and what stands beside it in the service.
+struct Case {
+    name: String,
+    service: Value,
+}
+
+impl Case {
+    fn new(name: String, composition: Value) -> Case {
+        Case {
+            name,
+            service: json!({"composition": composition}),
+        }
+    }
+}
+
+/// One release around the cases, none of which is to run.
+fn release(cases: &[&Case]) -> Value {
+    let (networks, volumes) = compose::declared();
+    let other = Case::new("other".to_owned(), json!({}));
+    let services: Map<String, Value> = cases
+        .iter()
+        .copied()
+        .chain([&other])
+        .zip(1..)
+        .map(|(case, id)| {
+            let mut service = case.service.clone();
+            service["id"] = json!(id);
+            service["image"] = json!(image());
+            service["running"] = json!(false);
+            (case.name.clone(), service)
+        })
+        .collect();
+    json!({"services": services, "networks": networks, "volumes": volumes})
+}
+
+/// Whether intake takes a case at all.
+fn is_accepted(case: &Case) -> bool {
+    let document = app("r1", release(&[case])).to_string();
+    helios::intake::app_target("a", document.as_bytes()).is_ok()
+}
+
+/// Makes all cases; returns those that the engine refused, with its words.
+fn made(agent: &Agent, mine: &App, cases: &[&Case]) -> BTreeMap<String, String> {
+    agent.set(&mine.0, &app("r1", release(cases)));
+    let path = format!("/v3/device/apps/{}?detail=true", mine.0);
+    until("a first try of every service", || {
+        let (_, shown) = agent.call("GET", &path, None);
+        let services = shown["releases"]["r1"]["services"].as_object()?;
+        let mut refused = BTreeMap::new();
+        for (name, service) in services {
+            if service["oci"].is_null() {
+                let said = service["detail"]["last_error"].as_str()?;
+                refused.insert(name.clone(), said.to_owned());
+            }
+        }
+        (services.len() == cases.len() + 1).then_some(refused)
+    })
+}
+
+/// Makes the cases, compares what the engine has with what was sent, and applies the same again.
+fn round_trip(cases: &[Case]) -> Vec<String> {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let proxy = Proxy::start(&dir.0);
+    let options = Options {
+        engine: Some(proxy.url.clone()),
+        retry_ms: Some(600_000),
+        ..Options::default()
+    };
+    let agent = Agent::start(&dir.0, &options);
+    agent.get("/v3/device");
+    let all: Vec<&Case> = cases.iter().collect();
+    let refused = made(&agent, &mine, &all);
+    let good: Vec<&Case> = cases
+        .iter()
+        .filter(|case| !refused.contains_key(&case.name))
+        .collect();
+    let mut faults = Vec::new();
+    for (name, said) in &refused {
+        if !is_known(said) {
+            let case = cases.iter().find(|case| case.name == *name);
+            faults.push(format!(
+                "{name}: {said}\n    {}",
+                case.map_or(&Value::Null, |case| &case.service)
+            ));
+        }
+    }
+    let left = made(&agent, &mine, &good);
+    faults.extend(
+        left.iter()
+            .map(|(name, said)| format!("{name} at last: {said}")),
+    );
+    agent.wait_for("done");
+
+    let changes = proxy.changes();
+    for case in &good {
+        let create = changes.iter().rev().find(|change| {
+            change.what.starts_with("POST /containers/create")
+                && change.body["Labels"]["io.balena.service-name"] == case.name.as_str()
+        });
+        let found = mine.service(&case.name).unwrap_or(Value::Null);
+        for fault in readback::differences(&create.unwrap().body, &found) {
+            faults.push(format!("{}: {fault}\n    {}", case.name, case.service));
+        }
+    }
+    let again = applied_again(agent, &mine, &good, (&dir.0, &options), &proxy);
+    faults.extend(again.map(|what| format!("a second apply changes: {what}")));
+    faults
+}
+
+/// Round trips of all cases, some at a time.
+fn round_trips(cases: &[Case], batch: usize) {
+    let faults: Vec<String> = cases.chunks(batch).flat_map(round_trip).collect();
+    assert!(
+        faults.is_empty(),
+        "{} of {}:\n{}",
+        faults.len(),
+        cases.len(),
+        faults.join("\n")
+    );
+}
+
+/// Every change when the same target is given once more, and once more to a new process.
+fn applied_again(
+    agent: Agent,
+    mine: &App,
+    good: &[&Case],
+    start: (&Path, &Options<'_>),
+    proxy: &Proxy,
+) -> impl Iterator<Item = String> {
+    let before = proxy.changes().len();
+    assert_eq!(made(&agent, mine, good), BTreeMap::new());
+    agent.wait_for("done");
+    agent.stop();
+    let agent = Agent::start(start.0, start.1);
+    agent.get("/v3/device");
+    agent.wait_for("done");
+    assert_eq!(made(&agent, mine, good), BTreeMap::new());
+    agent.wait_for("done");
+    proxy
+        .changes()
+        .into_iter()
+        .skip(before)
+        .map(|change| change.what)
+}
+
+#[test]
+fn issue_4_each_value_of_each_field() {
+    let cases = compose::each().into_iter().zip(0..);
+    let cases: Vec<Case> = cases
+        .map(|(composition, n)| Case::new(format!("e{n:03}"), composition))
+        .filter(is_accepted)
+        .collect();
+    assert!(cases.len() > 200, "only {} are accepted", cases.len());
+    round_trips(&cases, 2 * BATCH);
+}
+
+#[test]
+fn issue_4_random_compositions() {
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
+    let wanted =
+        number("HELIOS_COMPOSITIONS").map_or(COMPOSITIONS, |n| usize::try_from(n).unwrap());
+    let mut rng = fastrand::Rng::with_seed(number("HELIOS_SEED").unwrap_or(4));
+    let mut cases = Vec::new();
+    let mut seen = BTreeSet::new();
+    for n in 0.. {
+        let composition = compose::random(&mut rng);
+        let case = Case::new(format!("r{n:05}"), composition.clone());
+        if is_accepted(&case) {
+            seen.extend(composition.as_object().unwrap().keys().cloned());
+            cases.push(case);
+        }
+        if cases.len() >= wanted {
+            break;
+        }
+    }
+    assert!(
+        seen.len() >= compose::fields().len() - 1,
+        "{} fields are used",
+        seen.len()
+    );
+    round_trips(&cases, BATCH);
+}
+
+mod readback;
+mod storage;
