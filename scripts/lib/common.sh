@@ -48,7 +48,7 @@ run_start() {
 }
 run_end() {
   local part
-  for part in images engine_new registry engine; do
+  for part in images podman engine_new registry engine; do
     if declare -F "${part}_down" >/dev/null; then "${part}_down"; fi
   done
   # A data root that could not be taken apart is kept, and said.

@@ -303,6 +303,8 @@ mod tests {
             (r#"{"networks":{"n":{"ipv4_address":"::1"}}}"#, &["networks"]), (r#"{"networks":{"n":{"ipv6_address":"x"}}}"#, &["networks"]),
             (r#"{"networks":{"n":{"link_local_ips":["x"]}}}"#, &["networks"]), (r#"{"networks":{"n":{"mac_address":"x","ipv4_address":""}}}"#, &["networks"]),
             (r#"{"extra_hosts":["a:none"]}"#, &["extra_hosts[0]"]), (r#"{"extra_hosts":{"a":"x"}}"#, &["extra_hosts.a"]), (r#"{"extra_hosts":["a:[::1]"]}"#, &[]),
+            (r#"{"ulimits":{"nofile":{"soft":2,"hard":1}}}"#, &["ulimits.nofile"]), (r#"{"ulimits":{"core":{"soft":-1,"hard":1}}}"#, &["ulimits.core"]),
+            (r#"{"ulimits":{"core":{"soft":1,"hard":-1},"memlock":-1}}"#, &[]), (r#"{"ulimits":{"other":1}}"#, &["ulimits.other"]),
             (r#"{"tmpfs":["/a/../b"],"volumes":["v:/b"]}"#, &[""]), (r#"{"volumes":["v:/a/.."]}"#, &["volumes[0]"]),
         ];
         for (composition, want) in cases {

@@ -1,5 +1,7 @@
 //! Limits and devices (target-state 2.6, 2.11, 2.21).
 
+use std::collections::BTreeMap;
+
 use super::process::duration;
 use super::units;
 use super::{Node, Refusal, ServiceConfig, opt_int, opt_string, strings};
@@ -32,8 +34,7 @@ pub(super) fn read(
         "pids_limit" => into.pids_limit = opt_int(node)?,
         "shm_size" => into.shm_size = node.nullable(bytes)?,
         "ulimits" => {
-            let limits = node.nullable(|node| node.map(ulimit))?;
-            into.ulimits = limits.unwrap_or_default();
+            into.ulimits = node.nullable(ulimits)?.unwrap_or_default();
         }
         _ => return Ok(false),
     }
@@ -127,6 +128,31 @@ fn device(text: &str) -> Result<Device, &'static str> {
         target: target.to_owned(),
         permissions: permissions.to_owned(),
     })
+}
+
+/// What Linux can limit for a process (getrlimit(2)).
+#[rustfmt::skip]
+const ULIMITS: &[&str] = &[
+    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+    "rttime", "sigpending", "stack",
+];
+
+/// What the kernel refuses here keeps a container from starting.
+fn ulimits(node: Node<'_, '_>) -> Result<BTreeMap<String, Ulimit>, Refusal> {
+    let mut limits = BTreeMap::new();
+    node.each_member(|name, node| {
+        if !ULIMITS.contains(&name) {
+            return Err(node.refuse(format!("`{}` is no limit of Linux", shown(name))));
+        }
+        let limit = ulimit(node)?;
+        // Any negative number is "unlimited".
+        if limit.hard >= 0 && (limit.soft > limit.hard || limit.soft < 0) {
+            return Err(node.refuse("the soft limit is above the hard one"));
+        }
+        limits.insert(name.to_owned(), limit);
+        Ok(())
+    })?;
+    Ok(limits)
 }
 
 fn ulimit(node: Node<'_, '_>) -> Result<Ulimit, Refusal> {
