@@ -219,8 +219,9 @@ impl Docker {
             .unwrap_or_default();
         let said = match serde_json::from_slice::<Refused>(&body) {
             Ok(refused) => refused.message,
-            Err(_) => String::from_utf8_lossy(&body).trim().to_owned(),
+            Err(_) => String::from_utf8_lossy(&body).into_owned(),
         };
+        let said = one_line(&said);
         Err(EngineError::new(kind, doing, format!("{status}: {said}")))
     }
 
@@ -273,6 +274,16 @@ impl Docker {
     }
 }
 
+/// What the engine said, fit for the log (FD-37): newer ones say several things on lines of
+/// their own.
+fn one_line(said: &str) -> String {
+    let words = said.split(|c: char| c.is_control() || c == ' ');
+    words
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 fn unreachable(doing: &str, error: &crate::http::client::Error) -> EngineError {
     EngineError::new(Kind::Unreachable, doing, error.to_string())
 }
@@ -282,5 +293,16 @@ fn gone_is_done(result: Result<(), EngineError>) -> Result<(), EngineError> {
     match result {
         Err(error) if error.kind == Kind::Gone => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn fd_37_what_the_engine_says_is_one_line() {
+        let said = "invalid config:\n* no subnet\r\n* x\u{1b}[1m  y\n";
+        assert_eq!(one_line(said), "invalid config: * no subnet * x [1m y");
     }
 }

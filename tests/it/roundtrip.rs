@@ -25,6 +25,7 @@ const ONLY_THE_ENGINE_KNOWS: &[(&str, &str)] = &[
     ("Range of CPUs is from", "how many the machine has"),
     ("Requested CPUs are not available", "which the machine has"),
     ("runtime", "which are installed"),
+    ("bind source path does not exist", "which paths the machine has, with create_host_path false"),
     ("No such container: none", "which containers of others there are"),
     ("Minimum memory limit allowed", "target-state 2.6 has a limit of 717 bytes"),
     ("needs engine API 1.45", "D-22: a subpath is not left out"),
@@ -60,7 +61,15 @@ impl Case {
 
 /// One release around the cases, none of which is to run.
 fn release(cases: &[&Case]) -> Value {
-    let (networks, volumes) = compose::declared();
+    let (mut networks, mut volumes) = compose::declared();
+    for (declared, key) in [(&mut networks, "networks"), (&mut volumes, "volumes")] {
+        for name in cases
+            .iter()
+            .flat_map(|case| names(&case.service["needs"][key]))
+        {
+            declared[name] = json!({});
+        }
+    }
     let other = Case::new("other".to_owned(), json!({}));
     let services: Map<String, Value> = cases
         .iter()
@@ -69,6 +78,7 @@ fn release(cases: &[&Case]) -> Value {
         .zip(1..)
         .map(|(case, id)| {
             let mut service = case.service.clone();
+            service.as_object_mut().unwrap().remove("needs");
             service["id"] = json!(id);
             service["image"] = json!(image());
             service["running"] = json!(false);
@@ -76,6 +86,13 @@ fn release(cases: &[&Case]) -> Value {
         })
         .collect();
     json!({"services": services, "networks": networks, "volumes": volumes})
+}
+
+fn names(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 /// Whether intake takes a case at all.
@@ -233,6 +250,60 @@ fn issue_4_random_compositions() {
     round_trips(&cases, BATCH);
 }
 
+/// Every vector of one service that is accepted.
+#[test]
+fn issue_4_the_vectors_of_services() {
+    let cases: Vec<Case> = vectors::all("service")
+        .map(vectors::case)
+        .filter(is_accepted)
+        .collect();
+    assert!(cases.len() > 95, "only {} are accepted", cases.len());
+    round_trips(&cases, 2 * BATCH);
+}
+
+/// Every vector of a release or a device that is accepted, app by app.
+#[test]
+fn issue_4_the_vectors_of_releases_and_devices() {
+    let apps: Vec<Value> = vectors::all("release")
+        // It gives an address to a network without subnets, which newer engines refuse.
+        .filter(|vector| vector["id"] != "networks-endpoint-settings")
+        .map(|vector| app("r1", vector["input"].clone()))
+        .chain(vectors::all("device").flat_map(|vector| vectors::apps(&vector)))
+        .filter_map(vectors::runnable)
+        .collect();
+    assert!(apps.len() > 20, "only {} are accepted", apps.len());
+    let (_alone, dir) = (alone(), Scratch::new());
+    let proxy = Proxy::start(&dir.0);
+    let options = Options {
+        engine: Some(proxy.url.clone()),
+        ..Options::default()
+    };
+    for document in apps {
+        let mine = App::new();
+        let agent = Agent::start(&dir.0, &options);
+        agent.get("/v3/device");
+        let apply = || {
+            agent.set(&mine.0, &document);
+            agent.wait_for("done");
+            proxy.changes().len()
+        };
+        let before = apply();
+        assert_eq!(apply(), before, "a second apply of {document}");
+        agent.stop();
+        let agent = Agent::start(&dir.0, &options);
+        agent.get("/v3/device");
+        agent.wait_for("done");
+        assert_eq!(
+            proxy.changes().len(),
+            before,
+            "a new process and {document}"
+        );
+        agent.remove(&mine.0);
+        agent.wait_for("done");
+    }
+}
+
 mod podman;
 mod readback;
 mod storage;
+mod vectors;
