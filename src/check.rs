@@ -78,6 +78,9 @@ pub struct Context {
     pub api_key: Option<String>,
     pub local_api_port: Option<u16>,
     pub supervisor_version: Option<String>,
+    /// Of the image of every service: `cmd`, `entrypoint`, `env`, `labels`, `healthcheck`. Its
+    /// labels can switch features on; the rest is the engine's to apply.
+    pub image: Option<Box<RawValue>>,
 }
 
 #[derive(Serialize)]
@@ -197,6 +200,7 @@ impl Options {
             arch: context.arch.clone().unwrap_or_default(),
             os_version: context.os.clone(),
             os_build: context.board_rev.clone(),
+            kernel: context.kernel.clone(),
             runtime_dir: RUNTIME_DIR.to_owned(),
             supervised: true,
         }
@@ -365,6 +369,7 @@ impl Made<'_> {
             service: name,
             service_id: service.id,
             image: &service.image,
+            image_config: context.image.as_ref().map(|image| image.get()),
             config: &config,
             config_json: &service.config,
             depends_on: &service.depends_on,

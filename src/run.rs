@@ -199,8 +199,12 @@ impl Agent {
             since: clock.now(),
             ..Board::default()
         };
+        let mut engine = Docker::new(endpoint, Box::new(auth), true);
+        if let Some(remote) = &config.remote {
+            engine = engine.with_backend(&remote.endpoint, &remote.key.0);
+        }
         let tools = Tools {
-            engine: Arc::new(Docker::new(endpoint, Box::new(auth), true)),
+            engine: Arc::new(engine),
             store: Arc::new(store),
             clock,
             board: Arc::new(Latest::new(board)),
@@ -270,11 +274,13 @@ impl Agent {
             Some(remote) => remote.cached().await,
             None => None,
         };
-        let from_remote = cached.and_then(|document| match poll::read(&document, &self.uuid) {
-            Ok(target) => Some(target),
-            Err(why) => {
-                log::warn!("the cached target is not used: {why}");
-                None
+        let from_remote = cached.and_then(|document| {
+            match poll::read(&document, &self.uuid, &self.tools.facts) {
+                Ok(target) => Some(target),
+                Err(why) => {
+                    log::warn!("the cached target is not used: {why}");
+                    None
+                }
             }
         });
         let mut target = from_remote.clone().unwrap_or_default();
@@ -425,6 +431,7 @@ fn host_facts(config: &Config, stored: Option<&Stored>, uuid: &str) -> HostFacts
             None => os.name.to_string(),
         }),
         os_build: os.and_then(|os| os.build.as_deref()).map(str::to_owned),
+        kernel: facts::kernel(),
         runtime_dir: config.host_runtime_dir.to_string_lossy().into_owned(),
         supervised: true,
     }

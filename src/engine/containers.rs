@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::container::create_body;
+use super::container::create_body_with;
 use super::container::labels::read_identity;
 use super::{Docker, events, gone_is_done, labels, unreachable};
 use crate::base::date;
@@ -283,7 +283,7 @@ impl Docker {
         }
         let doing = format!("create container '{}'", new.name);
         let api = self.api().await?;
-        let body = create_body(&new, api)
+        let body = create_body_with(&new, api, &self.extra())
             .map_err(|said| EngineError::new(Kind::Refused, doing.clone(), said))?;
         for warning in &body.warnings {
             log::warn!("container '{}': {warning}", new.name);

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use crate::http::client::{Client, Endpoint, Request, Response, Timeouts};
 use crate::limits;
 use crate::model::ImageUri;
+use container::{Backend, Extra};
 use elements::Elements;
 
 use crate::world::engine::{ApiVersion, EngineError, EngineInfo, Kind};
@@ -47,6 +48,10 @@ pub struct Docker {
     auth: RegistryAuth,
     /// Whether objects get the label by which other agents of the family find theirs (D-08).
     supervised: bool,
+    /// URL and key of the backend, for containers that ask for them (target-state 4.2).
+    backend: Option<(String, String)>,
+    /// The engine's own socket, for the same.
+    socket: Option<String>,
 }
 
 /// What a refusal looks like.
@@ -61,11 +66,36 @@ impl Docker {
     pub fn new(endpoint: Endpoint, auth: RegistryAuth, supervised: bool) -> Docker {
         let call = limits::ENGINE_CALL_TIMEOUT;
         let timeouts = Docker::timeouts(call, call);
+        let socket = match &endpoint {
+            Endpoint::Unix(path) => Some(path.to_string_lossy().into_owned()),
+            _ => None,
+        };
         Docker {
             client: Client::new(endpoint, timeouts),
             api: Mutex::new(None),
             auth,
             supervised,
+            backend: None,
+            socket,
+        }
+    }
+
+    /// The same, for containers that are told where the backend is and the device's key when
+    /// their label `balena-api` asks for it (target-state 4.2).
+    #[must_use]
+    pub fn with_backend(self, url: &str, key: &str) -> Docker {
+        Docker {
+            backend: Some((url.to_owned(), key.to_owned())),
+            ..self
+        }
+    }
+
+    /// What feature labels get from this agent.
+    fn extra(&self) -> Extra<'_> {
+        Extra {
+            backend: self.backend.as_ref().map(|(url, key)| Backend { url, key }),
+            supervisor: None,
+            engine_socket: self.socket.as_deref(),
         }
     }
 

@@ -8,7 +8,21 @@
 //!   takes targets, [`poll::Trigger`] takes requests to poll now.
 //! * No flow ends by itself; all of them end when they are dropped.
 
+use crate::intake::Facts;
+use crate::world::engine::HostFacts;
+
 pub mod api;
 pub mod poll;
 pub mod report;
 pub mod seek;
+
+/// What contracts of services are held against (D-39).
+fn contract_facts(host: &HostFacts) -> Facts {
+    Facts {
+        arch: Some(host.arch.clone()).filter(|arch| !arch.is_empty()),
+        device_type: host.device_type.clone(),
+        os: host.os_version.clone(),
+        kernel: host.kernel.clone(),
+        supervisor_version: None,
+    }
+}

@@ -14,6 +14,13 @@ pub fn arch() -> &'static str {
     }
 }
 
+/// The kernel's release, as `uname -r` says it.
+#[must_use]
+pub fn kernel() -> Option<String> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    Some(release.trim().to_owned()).filter(|release| !release.is_empty())
+}
+
 /// The beginning of the id of the container that this program runs in, if it runs in
 /// one: an engine names a container's host after it. The agent never acts on itself
 /// (FD-41).

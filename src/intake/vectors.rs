@@ -388,6 +388,7 @@ fn engine_of(
         arch: "aarch64".to_owned(),
         os_version: Some("balenaOS 6.4.2+rev1".to_owned()),
         os_build: Some("9f8e7d6".to_owned()),
+        kernel: None,
         runtime_dir: "/run/helios".to_owned(),
         supervised: true,
     };
@@ -422,6 +423,7 @@ fn engine_of(
             service: name,
             service_id: service.id,
             image: &service.image,
+            image_config: None,
             config: &config,
             config_json: &service.config,
             depends_on: &service.depends_on,

@@ -189,6 +189,10 @@ impl Work {
         let network = |name: &NetworkName| names::network_name(&self.app, name);
         let lenders = self.lenders(config, wanted.release);
         let container = |service: &str| lenders.get(service).cloned().unwrap_or_default();
+        let image_config = self.tools.board.look(|board| {
+            let image = board.device.images.get(&wanted.target.image);
+            image.and_then(|image| image.config.clone())
+        });
         let new = NewContainer {
             name,
             app: &self.app,
@@ -198,6 +202,7 @@ impl Work {
             service: wanted.service,
             service_id: wanted.target.id,
             image: &wanted.target.image,
+            image_config: image_config.as_deref(),
             config,
             config_json: &wanted.target.config,
             depends_on: &wanted.target.depends_on,

@@ -99,6 +99,8 @@ pub struct NewContainer<'a> {
     pub service_id: u32,
     /// The image reference of the target.
     pub image: &'a ImageUri,
+    /// `cmd` and `labels` of the image as a JSON object, as far as they are known.
+    pub image_config: Option<&'a str>,
     /// What the target asks for.
     pub config: &'a ServiceConfig,
     /// The same as canonical JSON, for the identity label.
@@ -130,6 +132,8 @@ pub struct HostFacts {
     pub os_version: Option<String>,
     /// The board revision.
     pub os_build: Option<String>,
+    /// The kernel's release, as `uname -r` says it.
+    pub kernel: Option<String>,
     /// The host's directory for locks and sockets, absolute.
     pub runtime_dir: String,
     /// Whether `io.balena.supervised` is written (D-08).

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+
 use crate::model::ServiceConfig;
-use crate::model::config::environment::{is_on, modern_label};
+use crate::model::config::environment::{is_on, label, modern_label};
 use crate::world::engine::{ApiVersion, NewContainer};
 
 mod environment;
@@ -90,16 +92,20 @@ struct Encoder<'a> {
     extra: &'a Extra<'a>,
     /// Labels of the document in `io.balena` spelling.
     labels: BTreeMap<String, &'a str>,
+    /// Labels of the image, as they are.
+    image_labels: BTreeMap<String, String>,
     warnings: Vec<String>,
 }
 
 impl Encoder<'_> {
-    /// Whether the feature label is on (target-state 4.1).
+    /// Whether the feature label is on; the document's counts before the image's
+    /// (target-state 4.1).
     fn feature(&self, name: &str) -> bool {
-        let value = self
-            .labels
-            .get(format!("io.balena.features.{name}").as_str());
-        value.is_some_and(|value| is_on(value))
+        let key = format!("io.balena.features.{name}");
+        let value = self.labels.get(&key).copied();
+        value
+            .or_else(|| label(&self.image_labels, &key))
+            .is_some_and(is_on)
     }
 
     /// Whether the engine knows `field`, which came with `since`; else says so.
@@ -148,6 +154,7 @@ pub fn create_body_with(
         api,
         extra,
         labels: modern_labels(&new.config.labels),
+        image_labels: image_labels(new.image_config),
         warnings: Vec::new(),
     };
     let mut body = wire::Body {
@@ -175,6 +182,18 @@ pub fn create_body_with(
         connect,
         warnings: encoder.warnings,
     })
+}
+
+/// The labels in what is known of an image; anything odd in it is no label.
+fn image_labels(config: Option<&str>) -> BTreeMap<String, String> {
+    #[derive(Default, Deserialize)]
+    struct Image {
+        #[serde(default)]
+        labels: Option<BTreeMap<String, String>>,
+    }
+    let read = config.map(serde_json::from_str::<Image>);
+    let image = read.and_then(Result::ok).unwrap_or_default();
+    image.labels.unwrap_or_default()
 }
 
 /// Labels with old names under their new ones, which win if both are there (target-state 4.1).

@@ -16,6 +16,17 @@ fn with(
     supervised: bool,
     extra: &Extra<'_>,
 ) -> Result<(Value, CreateBody), String> {
+    of_image(config, api, supervised, extra, None)
+}
+
+/// The same, with what is known of the image.
+fn of_image(
+    config: &Value,
+    api: u16,
+    supervised: bool,
+    extra: &Extra<'_>,
+    image_config: Option<&str>,
+) -> Result<(Value, CreateBody), String> {
     let config = ServiceConfig::from_json(&config.to_string()).unwrap();
     let on_db = Dependency {
         condition: Condition::Healthy,
@@ -31,6 +42,7 @@ fn with(
         service: &ServiceName::new("web"),
         service_id: 5,
         image: &ImageUri::parse("nginx").unwrap(),
+        image_config,
         config: &config,
         config_json: &config.to_json(),
         depends_on: &BTreeMap::from([(ServiceName::new("db"), on_db)]),
@@ -246,4 +258,37 @@ fn a_namespace_of_another_service() {
     assert_eq!(body["HostConfig"]["IpcMode"], "host");
     assert_eq!(body["NetworkingConfig"], Value::Null);
     assert_eq!(made.connect, []);
+}
+
+/// Target-state 4.1: an image can switch on features by its own labels; the document wins.
+#[test]
+fn ts_4_1_labels_of_the_image_switch_features_on() {
+    let image = r#"{"cmd":["x"],"labels":{"io.resin.features.sysfs":"1","io.balena.features.procfs":"true"}}"#;
+    let body = |config: Value, image: &str| {
+        of_image(&config, 51, true, &Extra::default(), Some(image))
+            .unwrap()
+            .0
+    };
+    let targets = |config: Value, image: &str| -> Vec<String> {
+        let mounts = body(config, image)["HostConfig"]["Mounts"]
+            .as_array()
+            .unwrap()
+            .clone();
+        let target = |mount: &Value| mount["Target"].as_str().unwrap().to_owned();
+        mounts.iter().map(target).collect()
+    };
+    let locks = ["/tmp/balena", "/tmp/resin"];
+    assert_eq!(
+        targets(json!({}), image),
+        ["/proc", "/sys", locks[0], locks[1]]
+    );
+    let off =
+        json!({"labels": {"io.balena.features.procfs": "0", "io.resin.features.sysfs": "no"}});
+    assert_eq!(targets(off, image), locks);
+    for odd in ["", "{}", r#"{"labels":null}"#, r#"{"labels":5}"#] {
+        assert_eq!(targets(json!({}), odd), locks, "{odd}");
+    }
+    // The engine itself adds what the image has.
+    let labels = &body(json!({}), image)["Labels"];
+    assert_eq!(labels["io.balena.features.procfs"], Value::Null);
 }

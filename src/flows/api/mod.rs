@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_lite::future;
 
 use crate::base::percent::query_pairs;
+use crate::flows::contract_facts;
 use crate::flows::poll::Trigger;
 use crate::flows::seek::seeker::Options;
 use crate::flows::seek::{Mailbox, local};
@@ -16,6 +17,7 @@ use crate::model::status::UpdateStatus;
 use crate::model::target::AppTarget;
 use crate::plan::board::Board;
 use crate::plan::work::Tools;
+use crate::world::engine::HostFacts;
 
 pub mod answer;
 pub mod route;
@@ -182,7 +184,7 @@ impl Api {
                     }
                     BodyError::Broken => Answer::problem(400, accept, "the body is cut short", &[]),
                 })?;
-        let app = read_app(uuid, &body, accept)?;
+        let app = read_app(uuid, &body, &self.tools.facts, accept)?;
         let uuid = AppUuid::new(uuid);
         self.keep(&uuid, Some(&body)).await;
         self.mailbox.edit(&uuid, Some(app), options);
@@ -258,8 +260,13 @@ fn options(query: &str, accept: Option<&str>) -> Result<Options, Answer> {
 }
 
 /// Reads the body of a POST; warnings go to the log.
-fn read_app(uuid: &str, body: &[u8], accept: Option<&str>) -> Result<AppTarget, Answer> {
-    match intake::app_target(uuid, body) {
+fn read_app(
+    uuid: &str,
+    body: &[u8],
+    host: &HostFacts,
+    accept: Option<&str>,
+) -> Result<AppTarget, Answer> {
+    match intake::app_target_for(uuid, body, &contract_facts(host)) {
         Ok(read) => {
             for warning in &read.warnings {
                 log::warn!("app '{uuid}': {warning}");

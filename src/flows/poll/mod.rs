@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_lite::future;
 
 use crate::base::latest::Latest;
+use crate::flows::contract_facts;
 use crate::flows::seek::Mailbox;
 use crate::flows::seek::local;
 use crate::flows::seek::seeker::Options;
@@ -12,6 +13,7 @@ use crate::intake;
 use crate::model::target::DeviceTarget;
 use crate::plan::board::Board;
 use crate::plan::work::Tools;
+use crate::world::engine::HostFacts;
 use crate::world::remote::{Polled, Remote, RemoteError, RemoteKind};
 
 pub mod poller;
@@ -132,7 +134,7 @@ impl Poll {
         let Some(document) = document else {
             return self.mailbox.again(options);
         };
-        match read(&document, &self.uuid) {
+        match read(&document, &self.uuid, &self.tools.facts) {
             Ok(target) => {
                 poller.on_told(target.knobs.poll_interval);
                 if poller.is_slower_than_told() {
@@ -155,10 +157,15 @@ impl Poll {
 ///
 /// # Errors
 /// Why the document as a whole is no target for this device.
-pub fn read(document: &[u8], uuid: &str) -> Result<DeviceTarget, String> {
-    let read = intake::device_target(document, uuid).map_err(|refusal| refusal.to_string())?;
+pub fn read(document: &[u8], uuid: &str, host: &HostFacts) -> Result<DeviceTarget, String> {
+    let read = intake::device_target_for(document, uuid, &contract_facts(host))
+        .map_err(|refusal| refusal.to_string())?;
     for warning in &read.warnings {
         log::warn!("target: {warning}");
+    }
+    for (uuid, rejection) in &read.value.refused_hosts {
+        let why = &rejection.reasons;
+        log::warn!("the host app '{uuid}' is refused, the host keeps its release: {why}");
     }
     Ok(read.value)
 }

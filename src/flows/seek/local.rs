@@ -80,6 +80,7 @@ fn apply(
             deleted.insert(uuid);
         }
         Some(body) => {
+            // Its contracts were met when it was accepted; an edit is not lost to a newer kernel.
             let app = intake::app_target(&edit.uuid, body.get().as_bytes());
             let app = app.map_err(|err| err.to_string())?;
             target.apps.insert(uuid, app.value);

@@ -75,7 +75,8 @@ pub fn modern_label(key: &str) -> Option<String> {
 }
 
 /// A label by its `io.balena` name; the old spelling counts where the new one is absent.
-pub(super) fn label<'a>(labels: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+#[must_use]
+pub fn label<'a>(labels: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
     if let Some(value) = labels.get(name) {
         return Some(value);
     }
