@@ -7,6 +7,9 @@ use std::time::Duration;
 
 /// A target document or a local app document as a whole; larger ones are refused unread.
 pub const TARGET_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes that the configurations of all services of a document may have, or as many as the
+/// document itself: short forms stand for more than themselves.
+pub const CONFIG_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A local API request body. Fixed by the API's contract (local-api 1.4).
 pub const API_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// One JSON answer of the engine (an inspect, one element of a list).

@@ -141,7 +141,7 @@ pub fn app_target_for(
         let fault = node.refuse("this is the supervisor's own app");
         return Err(AppRefusal::Shape(vec![fault]));
     }
-    let mut reading = Reading::new(facts);
+    let mut reading = Reading::new(facts, node);
     let app = read(node, &mut reading);
     if !app.faults.is_empty() {
         return Err(AppRefusal::Shape(app.faults));

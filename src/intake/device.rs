@@ -59,7 +59,7 @@ pub(super) fn read(node: Node<'_, '_>, facts: &Facts) -> Result<Intake<DeviceTar
         target,
         passed_over: Vec::new(),
         hosts: Vec::new(),
-        reading: Reading::new(facts),
+        reading: Reading::new(facts, node),
     };
     node.member(&members, "apps", |all| {
         all.each_member(|uuid, node| {
@@ -416,10 +416,10 @@ mod tests {
             format!(r#""services":{{{}}}"#, all.join(","))
         };
         assert_eq!(reasons(&app(&ports(1))), "");
-        assert!(reasons(&app(&ports(100))).contains("bytes"));
+        assert!(reasons(&app(&ports(100))).contains("stand for too much"));
         // All apps of a document together.
         let apps: Vec<String> = (0..5)
-            .map(|i| app(&ports(10)).replacen("\"a\"", &format!("\"a{i}\""), 1))
+            .map(|i| app(&ports(2)).replacen("\"a\"", &format!("\"a{i}\""), 1))
             .collect();
         let target = with(&apps.join(","));
         let rejected = |uuid: &str| matches!(target.apps[uuid].release, AppRelease::Rejected(_));

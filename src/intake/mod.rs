@@ -12,7 +12,7 @@
 
 use std::fmt;
 
-use crate::limits::TARGET_BYTES_MAX;
+use crate::limits::CONFIG_BYTES_MAX;
 
 mod app;
 mod compose;
@@ -105,12 +105,12 @@ struct Reading<'f> {
     bytes_left: usize,
 }
 
-impl Reading<'_> {
-    fn new(facts: &Facts) -> Reading<'_> {
+impl<'f> Reading<'f> {
+    fn new(facts: &'f Facts, node: node::Node<'_, '_>) -> Reading<'f> {
         Reading {
             facts,
             warnings: Vec::new(),
-            bytes_left: TARGET_BYTES_MAX,
+            bytes_left: node.len().max(CONFIG_BYTES_MAX),
         }
     }
 
@@ -119,7 +119,8 @@ impl Reading<'_> {
         let left = self.bytes_left.checked_sub(bytes);
         self.bytes_left = left.ok_or_else(|| {
             node.refuse(format!(
-                "the configurations of all services have more than {TARGET_BYTES_MAX} bytes"
+                "the configurations of all services are too large: \
+                 short forms in them stand for too much"
             ))
         })?;
         Ok(())

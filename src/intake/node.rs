@@ -89,6 +89,11 @@ impl<'d, 'p> Node<'d, 'p> {
         }
     }
 
+    /// Bytes of its text.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
     /// A refusal of this value.
     pub(crate) fn refuse(&self, reason: impl Into<String>) -> Refusal {
         self.path.refuse(reason)

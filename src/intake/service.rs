@@ -1,5 +1,6 @@
 //! One service of a release: composition and service level together (target-state 1.2, 2.5).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::compose::{self, environment::variables};
@@ -30,7 +31,7 @@ pub(super) const DEFAULT_NETWORK: &str = "default";
 pub(super) struct Draft {
     pub target: ServiceTarget,
     pub networks: Vec<NetworkName>,
-    pub volumes: Vec<VolumeName>,
+    pub volumes: BTreeSet<VolumeName>,
     /// Addresses it wants for itself.
     pub addresses: Vec<(NetworkName, IpAddr)>,
     /// Services that lend it a namespace.

@@ -112,7 +112,38 @@ pub fn declared() -> (Value, Value) {
     (networks, volumes)
 }
 
-/// A composition with up to eight fields, none of which is meant to be wrong by itself alone.
+/// What fits nearly nowhere.
+fn odd(rng: &mut Rng) -> Value {
+    let values = json!([
+        null, true, -1, 0, 1, 1.5, 65_536, 4_294_967_296_u64, i64::MAX, i64::MIN, u64::MAX, "", " ", "0", "-1", "a:b:c:d", "/", "//", "..", "/..", "a/b",
+        "a=b", "=", ":", "1-65535", "service:other", "host", "none", "\u{0}", "a\u{0}b", "\n", "\u{e9}\u{2603}", "99999999999999999999g", "0.0000001", "1h",
+        "x".repeat(300), "x".repeat(5000), [], {}, [null], [""], ["x", "x"], ["a\u{0}"], [[]], {"": ""}, {"a": null}, {"a\u{0}": "b"}, {"type": "volume"}
+    ]);
+    let values = values.as_array().unwrap();
+    values[rng.usize(..values.len())].clone()
+}
+
+/// Puts something odd in the place of one value, however deep.
+fn spoil(value: &mut Value, rng: &mut Rng) {
+    let len = match &*value {
+        Value::Object(map) => map.len(),
+        Value::Array(list) => list.len(),
+        _ => 0,
+    };
+    if len == 0 || rng.u8(..4) == 0 {
+        *value = odd(rng);
+        return;
+    }
+    let at = rng.usize(..len);
+    let inner = match value {
+        Value::Object(map) => map.values_mut().nth(at),
+        Value::Array(list) => list.get_mut(at),
+        _ => None,
+    };
+    spoil(inner.unwrap(), rng);
+}
+
+/// A composition with up to eight fields, one in three with something odd in it.
 pub fn random(rng: &mut Rng) -> Value {
     let fields = fields();
     let mut composition = Map::new();
@@ -124,7 +155,14 @@ pub fn random(rng: &mut Rng) -> Value {
             values[rng.usize(..values.len())].clone(),
         );
     }
-    Value::Object(composition)
+    let mut composition = Value::Object(composition);
+    if rng.u8(..3) == 0 {
+        spoil(&mut composition, rng);
+    }
+    if !composition.is_object() {
+        return json!({});
+    }
+    composition
 }
 
 /// Each value of each field alone.

@@ -26,6 +26,7 @@ const ONLY_THE_ENGINE_KNOWS: &[(&str, &str)] = &[
     ("Requested CPUs are not available", "which the machine has"),
     ("runtime", "which are installed"),
     ("bind source path does not exist", "which paths the machine has, with create_host_path false"),
+    ("unknown capability", "which its kernel has"),
     ("No such container: none", "which containers of others there are"),
     ("Minimum memory limit allowed", "target-state 2.6 has a limit of 717 bytes"),
     ("needs engine API 1.45", "D-22: a subpath is not left out"),

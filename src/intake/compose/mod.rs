@@ -107,9 +107,18 @@ fn field(key: &str, node: Node<'_, '_>, into: &mut Composition) -> Result<(), Re
     Ok(())
 }
 
+/// A string that the kernel may get to see, which ends one at the first zero byte.
+fn text(node: Node<'_, '_>) -> Result<String, Refusal> {
+    let text = node.string()?;
+    if text.contains('\0') {
+        return Err(node.refuse("there is a zero byte in it"));
+    }
+    Ok(text)
+}
+
 /// A string, or nothing for null.
 fn opt_string(node: Node<'_, '_>) -> Result<Option<String>, Refusal> {
-    node.nullable(|node| node.string())
+    node.nullable(text)
 }
 
 /// An integer, or nothing for null.
@@ -119,14 +128,14 @@ fn opt_int(node: Node<'_, '_>) -> Result<Option<i64>, Refusal> {
 
 /// A list of strings; null is an empty one.
 fn strings(node: Node<'_, '_>) -> Result<Vec<String>, Refusal> {
-    let list = node.nullable(|node| node.list(|node| node.string()))?;
+    let list = node.nullable(|node| node.list(text))?;
     Ok(list.unwrap_or_default())
 }
 
 /// A string or a list of strings; null is an empty list.
 fn one_or_many(node: Node<'_, '_>) -> Result<Vec<String>, Refusal> {
     if node.is_string() {
-        return Ok(vec![node.string()?]);
+        return Ok(vec![text(node)?]);
     }
     if node.is_null() || node.is_list() {
         return strings(node);

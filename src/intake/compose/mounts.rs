@@ -249,9 +249,7 @@ fn tmpfs_options<'d>(
 /// `PATH[:OPTIONS]` of the field `tmpfs`.
 fn tmpfs(entry: &str) -> Result<(String, TmpfsOptions), String> {
     let (path, options) = entry.split_once(':').unwrap_or((entry, ""));
-    if path.is_empty() {
-        return Err("the path of a tmpfs must not be empty".to_owned());
-    }
+    check_target(path)?;
     let mut read = TmpfsOptions::default();
     for option in options.split(',').filter(|option| !option.is_empty()) {
         let bad = || format!("unknown tmpfs option `{}`", shown(option));

@@ -15,6 +15,9 @@ const NANO_CPUS_MIN: i64 = 10_000_000;
 /// The least time of a CPU in each period, microseconds.
 const CPU_QUOTA_MIN: i64 = 1_000;
 
+/// Numbers of CPUs that engines look at.
+const CPUS_MAX: u32 = 8192;
+
 /// Fields whose values no engine takes, alone or together, each with the reason.
 pub(super) fn faults(config: &ServiceConfig) -> Vec<(&'static str, String)> {
     let mut faults = Vec::new();
@@ -183,7 +186,11 @@ fn endpoint_fault(endpoint: &Endpoint) -> Option<&'static str> {
 fn is_cpu_list(text: &str) -> bool {
     text.split(',').all(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| text.parse::<u32>().ok().filter(|_| !text.starts_with('+'));
+        let number = |text: &str| {
+            let number = text.parse::<u32>().ok();
+            let number = number.filter(|number| *number < CPUS_MAX);
+            number.filter(|_| !text.starts_with('+'))
+        };
         number(first)
             .zip(number(last))
             .is_some_and(|(first, last)| first <= last)
@@ -305,6 +312,8 @@ mod tests {
             (r#"{"extra_hosts":["a:none"]}"#, &["extra_hosts[0]"]), (r#"{"extra_hosts":{"a":"x"}}"#, &["extra_hosts.a"]), (r#"{"extra_hosts":["a:[::1]"]}"#, &[]),
             (r#"{"ulimits":{"nofile":{"soft":2,"hard":1}}}"#, &["ulimits.nofile"]), (r#"{"ulimits":{"core":{"soft":-1,"hard":1}}}"#, &["ulimits.core"]),
             (r#"{"ulimits":{"core":{"soft":1,"hard":-1},"memlock":-1}}"#, &[]), (r#"{"ulimits":{"other":1}}"#, &["ulimits.other"]),
+            (r#"{"cap_add":["a:b"],"cap_drop":[""]}"#, &["cap_add[0]", "cap_drop[0]"]), (r#"{"cap_add":["cap_sys_nice","ALL"]}"#, &[]),
+            (r#"{"tmpfs":"run"}"#, &["tmpfs"]), (r#"{"user":"a\u0000b","dns":["\u0000"]}"#, &["dns[0]", "user"]), (r#"{"cpuset":"0-9000"}"#, &["cpuset"]),
             (r#"{"tmpfs":["/a/../b"],"volumes":["v:/b"]}"#, &[""]), (r#"{"volumes":["v:/a/.."]}"#, &["volumes[0]"]),
         ];
         for (composition, want) in cases {

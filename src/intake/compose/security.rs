@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Node, Refusal, ServiceConfig, opt_string, scalar, strings};
+use super::{Node, Refusal, ServiceConfig, opt_string, scalar};
 use crate::intake::node::shown;
 use crate::model::config::Cgroup;
 
@@ -26,8 +26,8 @@ pub(super) fn read(
     into: &mut ServiceConfig,
 ) -> Result<bool, Refusal> {
     match key {
-        "cap_add" => into.cap_add = strings(node)?,
-        "cap_drop" => into.cap_drop = strings(node)?,
+        "cap_add" => into.cap_add = capabilities(node)?,
+        "cap_drop" => into.cap_drop = capabilities(node)?,
         "cgroup" => into.cgroup = node.nullable(cgroup)?.unwrap_or_default(),
         "group_add" => into.group_add = node.nullable(groups)?.unwrap_or_default(),
         "ipc" => into.ipc = node.nullable(namespace)?,
@@ -44,6 +44,23 @@ pub(super) fn read(
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// Names of capabilities as they may look; which there are is for the engine to say.
+fn capabilities(node: Node<'_, '_>) -> Result<Vec<String>, Refusal> {
+    let list = node.nullable(|node| {
+        node.list(|node| {
+            let name = node.string()?;
+            let good = name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+            if name.is_empty() || !good {
+                return Err(node.refuse(format!("`{}` is no capability", shown(&name))));
+            }
+            Ok(name)
+        })
+    })?;
+    Ok(list.unwrap_or_default())
 }
 
 fn cgroup(node: Node<'_, '_>) -> Result<Cgroup, Refusal> {
