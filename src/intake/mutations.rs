@@ -126,6 +126,57 @@ fn reshaped(value: &mut Value, numbers: &mut Numbers) {
     *value = others[numbers.below(others.len())].clone();
 }
 
+/// Keys that mean something at some level.
+#[rustfmt::skip]
+const KEYS: &[&str] = &[
+    "name", "apps", "config", "id", "is_host", "releases", "services", "networks", "volumes", "image", "labels", "environment", "composition",
+    "running", "contract", "requires", "or", "type", "slug", "version", "depends_on", "condition", "healthcheck", "test", "ports", "target",
+    "published", "source", "bind", "tmpfs", "ulimits", "soft", "hard", "ipam", "subnet", "command", "network_mode", "driver_opts", "main", "a", "",
+];
+
+/// Any JSON at all, of known words where there is a choice.
+fn arbitrary(numbers: &mut Numbers, depth: usize) -> Value {
+    let len = numbers.below(5);
+    match numbers.below(if depth == 0 { 6 } else { 9 }) {
+        0 => json!(null),
+        1 => json!(numbers.below(2) == 0),
+        2 => json!(i64::try_from(numbers.next() >> 1).unwrap() >> numbers.below(63)),
+        3 => json!(f64::from_bits(numbers.next())),
+        4 => json!(KEYS[numbers.below(KEYS.len())]),
+        5 => json!(PIECES[numbers.below(PIECES.len())]),
+        6 => (0..len).map(|_| arbitrary(numbers, depth - 1)).collect(),
+        _ => {
+            let member = |_| {
+                let key = KEYS[numbers.below(KEYS.len())];
+                (key.to_owned(), arbitrary(numbers, depth - 1))
+            };
+            Value::Object((0..len).map(member).collect())
+        }
+    }
+}
+
+/// Arbitrary JSON in every place where a document could have it.
+#[test]
+fn issue_4_no_json_makes_it_panic() {
+    let mut numbers = Numbers(44);
+    for _ in 0..4_000 {
+        let mut any = || arbitrary(&mut numbers, 7);
+        let composition =
+            json!({"services": {"main": {"id": 1, "image": "i", "composition": any()}}});
+        let service = json!({"services": {"main": any()}, "networks": any(), "volumes": any()});
+        for release in [composition, service, any()] {
+            let app = json!({"id": 1, "name": "x", "releases": {"r": release}});
+            let _ = app_target("a", app.to_string().as_bytes());
+            let device =
+                json!({DEVICE: {"name": "n", "config": any(), "apps": {"a": app, "b": any()}}});
+            read("arbitrary", device.to_string().as_bytes());
+        }
+        for document in [any(), json!({DEVICE: any()})] {
+            read("arbitrary", document.to_string().as_bytes());
+        }
+    }
+}
+
 #[test]
 fn issue_4_no_mutation_of_a_vector_makes_it_panic() {
     let count = std::env::var("MUTATIONS").map_or(MUTATIONS, |n| n.parse().unwrap());
