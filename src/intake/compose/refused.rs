@@ -62,6 +62,21 @@ pub(super) fn faults(config: &ServiceConfig) -> Vec<(&'static str, String)> {
         !is(&config.uts, |uts| uts == "host"),
         "expected host",
     );
+    let is_reset = config.entrypoint.as_deref() == Some(&[String::new()]);
+    let has_command = config
+        .command
+        .as_ref()
+        .is_some_and(|words| !words.is_empty());
+    fault(
+        "entrypoint",
+        is_reset && !has_command,
+        "it takes the image's command away, and there is no other",
+    );
+    fault(
+        "annotations",
+        config.annotations.contains_key(""),
+        "one of them has no name",
+    );
     let adjustment = config.oom_score_adj.unwrap_or_default();
     fault(
         "oom_score_adj",
@@ -312,6 +327,7 @@ mod tests {
             (r#"{"extra_hosts":["a:none"]}"#, &["extra_hosts[0]"]), (r#"{"extra_hosts":{"a":"x"}}"#, &["extra_hosts.a"]), (r#"{"extra_hosts":["a:[::1]"]}"#, &[]),
             (r#"{"ulimits":{"nofile":{"soft":2,"hard":1}}}"#, &["ulimits.nofile"]), (r#"{"ulimits":{"core":{"soft":-1,"hard":1}}}"#, &["ulimits.core"]),
             (r#"{"ulimits":{"core":{"soft":1,"hard":-1},"memlock":-1}}"#, &[]), (r#"{"ulimits":{"other":1}}"#, &["ulimits.other"]),
+            (r#"{"entrypoint":[""]}"#, &["entrypoint"]), (r#"{"entrypoint":[""],"command":"x"}"#, &[]), (r#"{"annotations":[""]}"#, &["annotations"]),
             (r#"{"cap_add":["a:b"],"cap_drop":[""]}"#, &["cap_add[0]", "cap_drop[0]"]), (r#"{"cap_add":["cap_sys_nice","ALL"]}"#, &[]),
             (r#"{"tmpfs":"run"}"#, &["tmpfs"]), (r#"{"user":"a\u0000b","dns":["\u0000"]}"#, &["dns[0]", "user"]), (r#"{"cpuset":"0-9000"}"#, &["cpuset"]),
             (r#"{"tmpfs":["/a/../b"],"volumes":["v:/b"]}"#, &[""]), (r#"{"volumes":["v:/a/.."]}"#, &["volumes[0]"]),
