@@ -118,10 +118,10 @@ impl<'f> Reading<'f> {
     fn keep(&mut self, bytes: usize, node: node::Node<'_, '_>) -> Result<(), Refusal> {
         let left = self.bytes_left.checked_sub(bytes);
         self.bytes_left = left.ok_or_else(|| {
-            node.refuse(format!(
+            node.refuse(
                 "the configurations of all services are too large: \
-                 short forms in them stand for too much"
-            ))
+                 short forms in them stand for too much",
+            )
         })?;
         Ok(())
     }
