@@ -4,7 +4,7 @@
 //! them. It copies nothing and holds two integers at most, so an image layer of
 //! a hundred megabytes and an `OK` of two bytes cost the same.
 
-use super::head::is_field_line;
+use super::head::{is_field_line, is_field_value};
 use crate::limits::{HTTP_CHUNK_LINE_BYTES_MAX, HTTP_TRAILER_BYTES_MAX};
 
 /// What is left of a body.
@@ -14,23 +14,16 @@ pub enum Body {
     None,
     /// So many bytes, never zero.
     Length(u64),
-    /// A chunked rest.
-    Chunked(Chunk),
+    /// A chunked rest, from a chunk-size line on.
+    Size,
+    /// A chunked rest, inside data, with so many bytes left, never zero.
+    Data(u64),
+    /// A chunked rest, from the line end behind the data on.
+    DataEnd,
+    /// A chunked rest, from a trailer line on, behind so many bytes of them.
+    Trailer(usize),
     /// Everything until the peer closes.
     UntilClose,
-}
-
-/// Where in a chunked body we are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chunk {
-    /// At a chunk-size line.
-    Size,
-    /// Inside data, with so many bytes left, never zero.
-    Data(u64),
-    /// At the line end behind the data.
-    DataEnd,
-    /// At a trailer line, behind so many bytes of them.
-    Trailer(usize),
 }
 
 /// One step over the front of the input.
@@ -50,17 +43,16 @@ impl Body {
     /// A body of so many bytes.
     #[must_use]
     pub fn length(bytes: u64) -> Body {
-        if bytes == 0 {
-            Body::None
-        } else {
-            Body::Length(bytes)
+        match bytes {
+            0 => Body::None,
+            _ => Body::Length(bytes),
         }
     }
 
     /// A chunked body, at its beginning.
     #[must_use]
     pub fn chunked() -> Body {
-        Body::Chunked(Chunk::Size)
+        Body::Size
     }
 
     /// Whether nothing of it is left.
@@ -71,80 +63,55 @@ impl Body {
 
     /// Advances over the front of `input`; `Ok(None)` means "feed me more".
     pub fn next<'b>(&mut self, input: &'b [u8]) -> Result<Option<Step<'b>>, BadFraming> {
-        match *self {
-            Body::None => Ok(None),
-            Body::UntilClose => Ok(take(input, u64::MAX)),
-            Body::Length(left) => {
-                let step = take(input, left);
-                *self = Body::length(left - used(step));
-                Ok(step)
-            }
-            Body::Chunked(Chunk::Data(left)) => {
-                let step = take(input, left);
-                *self = Body::Chunked(match left - used(step) {
-                    0 => Chunk::DataEnd,
-                    left => Chunk::Data(left),
-                });
-                Ok(step)
-            }
-            Body::Chunked(chunk) => self.next_line(chunk, input),
-        }
-    }
-
-    fn next_line<'b>(
-        &mut self,
-        chunk: Chunk,
-        input: &'b [u8],
-    ) -> Result<Option<Step<'b>>, BadFraming> {
-        let line_max = match chunk {
-            Chunk::DataEnd => 0,
-            Chunk::Trailer(behind) => HTTP_TRAILER_BYTES_MAX.saturating_sub(behind),
-            Chunk::Size | Chunk::Data(_) => HTTP_CHUNK_LINE_BYTES_MAX,
+        let line_max = match *self {
+            Body::None => return Ok(None),
+            Body::Length(left) | Body::Data(left) => return Ok(self.take(input, left)),
+            Body::UntilClose => return Ok(self.take(input, u64::MAX)),
+            Body::Size => HTTP_CHUNK_LINE_BYTES_MAX,
+            Body::DataEnd => 0,
+            Body::Trailer(behind) => HTTP_TRAILER_BYTES_MAX.saturating_sub(behind),
         };
         let Some(line) = line(input, line_max)? else {
             return Ok(None);
         };
         let used = line.len() + 2;
-        *self = match chunk {
-            Chunk::DataEnd => Body::chunked(),
-            Chunk::Trailer(_) if line.is_empty() => Body::None,
-            Chunk::Trailer(_) if !is_field_line(line) => return Err(BadFraming),
-            Chunk::Trailer(behind) => Body::Chunked(Chunk::Trailer(behind + used)),
-            Chunk::Size | Chunk::Data(_) => Body::Chunked(match chunk_size(line)? {
-                0 => Chunk::Trailer(0),
-                size => Chunk::Data(size),
-            }),
+        *self = match *self {
+            Body::DataEnd => Body::Size,
+            Body::Trailer(_) if line.is_empty() => Body::None,
+            Body::Trailer(_) if !is_field_line(line) => return Err(BadFraming),
+            Body::Trailer(behind) => Body::Trailer(behind + used),
+            _ => match chunk_size(line)? {
+                0 => Body::Trailer(0),
+                size => Body::Data(size),
+            },
         };
         Ok(Some(Step { used, data: &[] }))
     }
-}
 
-fn take(input: &[u8], max: u64) -> Option<Step<'_>> {
-    let used = usize::try_from(max).map_or(input.len(), |max| max.min(input.len()));
-    (used > 0).then(|| Step {
-        used,
-        data: &input[..used],
-    })
-}
-
-fn used(step: Option<Step<'_>>) -> u64 {
-    step.map_or(0, |step| step.used as u64)
+    /// Advances over data, of which there are so many bytes left.
+    fn take<'b>(&mut self, input: &'b [u8], left: u64) -> Option<Step<'b>> {
+        let used = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
+        let data = &input[..used];
+        *self = match (*self, left - used as u64) {
+            (Body::UntilClose, _) => Body::UntilClose,
+            (Body::Length(_), left) => Body::length(left),
+            (_, 0) => Body::DataEnd,
+            (_, left) => Body::Data(left),
+        };
+        (used > 0).then_some(Step { used, data })
+    }
 }
 
 /// The bytes before the next CRLF. Refuses a lone CR or LF, and a line that is
 /// already too long without one.
 fn line(input: &[u8], max: usize) -> Result<Option<&[u8]>, BadFraming> {
     let seen = &input[..input.len().min(max + 1)];
-    let Some(end) = seen.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
-        return if seen.len() > max {
-            Err(BadFraming)
-        } else {
-            Ok(None)
-        };
-    };
+    let end = seen.iter().position(|byte| b"\r\n".contains(byte));
+    let end = end.unwrap_or(seen.len());
     match input[end..] {
+        _ if end > max => Err(BadFraming),
         [b'\r', b'\n', ..] => Ok(Some(&input[..end])),
-        [b'\r'] => Ok(None),
+        [] | [b'\r'] => Ok(None),
         _ => Err(BadFraming),
     }
 }
@@ -152,31 +119,17 @@ fn line(input: &[u8], max: usize) -> Result<Option<&[u8]>, BadFraming> {
 /// One to sixteen hexadecimal digits, then nothing or `;` and an extension,
 /// which is skipped.
 fn chunk_size(line: &[u8]) -> Result<u64, BadFraming> {
-    let digits = line
-        .iter()
-        .take_while(|byte| byte.is_ascii_hexdigit())
-        .count();
-    if digits == 0 || digits > 16 {
-        return Err(BadFraming);
+    let digits = line.iter().map_while(|byte| char::from(*byte).to_digit(16));
+    let (count, size) = digits.fold((0, 0), |(count, size), digit| {
+        (count + 1, size << 4 | u64::from(digit))
+    });
+    let rest = line[count..].trim_ascii_start();
+    let extends = rest.starts_with(b";") && is_field_value(rest);
+    if (1..=16).contains(&count) && (count == line.len() || extends) {
+        Ok(size)
+    } else {
+        Err(BadFraming)
     }
-    let rest = line[digits..].trim_ascii_start();
-    let printable = rest
-        .iter()
-        .all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..));
-    if !(rest.is_empty() && digits == line.len() || rest.starts_with(b";") && printable) {
-        return Err(BadFraming);
-    }
-    Ok(line[..digits]
-        .iter()
-        .fold(0, |size, digit| size << 4 | hex(*digit)))
-}
-
-/// The value of a digit known to be hexadecimal.
-fn hex(digit: u8) -> u64 {
-    u64::from(match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => (digit | 0x20) - b'a' + 10,
-    })
 }
 
 #[cfg(test)]

@@ -480,8 +480,9 @@ mod tests {
         let body = match request.body {
             Body::None => "-".into(),
             Body::Length(len) => len.to_string(),
-            Body::Chunked(_) => "chunked".into(),
+            Body::Size => "chunked".into(),
             Body::UntilClose => "close".into(),
+            inside => format!("{inside:?}"),
         };
         let flags = [
             (request.http10, " 1.0"),
