@@ -29,8 +29,9 @@ pub struct Step {
 }
 
 /// Where in a member of the stream we are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum At {
+    #[default]
     Head,
     Data,
     /// At the checksum and length behind the data.
@@ -38,11 +39,13 @@ enum At {
 }
 
 /// A gzip stream being decoded.
+#[derive(Default)]
 pub struct Gunzip {
     at: At,
     /// What has arrived of a head or tail.
     held: Vec<u8>,
     inflate: Box<DecompressorOxide>,
+    /// Of [`WINDOW_BYTES`], from the first head on.
     window: Vec<u8>,
     pos: usize,
     /// Whether there is more to come out before more goes in.
@@ -56,23 +59,6 @@ pub struct Gunzip {
 impl std::fmt::Debug for Gunzip {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Gunzip({:?})", self.at)
-    }
-}
-
-impl Default for Gunzip {
-    fn default() -> Gunzip {
-        Gunzip {
-            at: At::Head,
-            held: Vec::new(),
-            inflate: Box::default(),
-            window: vec![0; WINDOW_BYTES],
-            pos: 0,
-            is_full: false,
-            sum: 0,
-            member_bytes: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-        }
     }
 }
 
@@ -104,6 +90,7 @@ impl Gunzip {
             At::Head if is_head(&self.held)? => {
                 (self.sum, self.member_bytes) = (0, 0);
                 self.inflate.init();
+                self.window.resize(WINDOW_BYTES, 0);
                 self.held.clear();
                 self.at = At::Data;
             }
@@ -191,26 +178,11 @@ fn crc32(sum: u32, bytes: &[u8]) -> u32 {
     })
 }
 
-/// What each half of a byte does to the checksum.
-const CRC_NIBBLES: [u32; 16] = {
-    let mut table = [0; 16];
-    let (mut at, mut half) = (0, 0);
-    while at < table.len() {
-        let mut bit = 0;
-        let mut sum: u32 = half;
-        while bit < 4 {
-            sum = if sum & 1 == 1 {
-                0xedb8_8320 ^ sum >> 1
-            } else {
-                sum >> 1
-            };
-            bit += 1;
-        }
-        table[at] = sum;
-        (at, half) = (at + 1, half + 1);
-    }
-    table
-};
+/// What each half of a byte does to the checksum, whose polynomial stands at 8.
+const CRC_NIBBLES: [u32; 16] = [
+    0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+    0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
+];
 
 #[cfg(test)]
 mod tests {
