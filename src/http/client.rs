@@ -1,12 +1,13 @@
 //! One exchange at a time, with time limits and a small pool (R-HTTP-1 to R-HTTP-10).
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::conn::{Conn, ConnError, Sent, after};
-use super::head::{self, HeadError, RESPONSE, are_fields, is_token, put_line};
+use super::head::{self, RESPONSE, are_fields, is_token, put_line};
 use super::pool::Pool;
 use super::redirect::{self, Place, Refusal};
 pub use super::response::Response;
@@ -420,26 +421,30 @@ impl Server {
     pub(super) fn error(&self, err: ConnError) -> Error {
         let name = self.endpoint.name();
         let (kind, text) = match err {
-            ConnError::Timeout => (ErrorKind::Timeout, format!("{name} is silent for too long")),
-            ConnError::CutShort => (ErrorKind::Closed, format!("{name} closed too early")),
-            ConnError::Framing => (ErrorKind::BadMessage, format!("{name} sent broken chunks")),
-            ConnError::Coding(why) => (ErrorKind::BadMessage, format!("{name} sent {why}")),
-            ConnError::Head(HeadError {
-                status: 414 | 431, ..
-            }) => (ErrorKind::TooLarge, format!("{name} sent too large a head")),
-            ConnError::Head(err) => (
-                ErrorKind::BadMessage,
-                format!("{name} sent no proper response: {}", err.reason),
-            ),
-            ConnError::Io(err) if err.kind() == std::io::ErrorKind::InvalidData => (
-                ErrorKind::Tls,
-                format!("the secure connection to {name} broke: {err}"),
-            ),
-            ConnError::Io(err) => (
-                ErrorKind::Closed,
-                format!("the connection to {name} broke: {err}"),
-            ),
+            ConnError::Timeout => (ErrorKind::Timeout, "is silent for too long".into()),
+            ConnError::CutShort => (ErrorKind::Closed, "closed too early".into()),
+            ConnError::Coding(what) => (ErrorKind::BadMessage, format!("sent {what}")),
+            ConnError::TooLarge(max) => {
+                let text = format!("sent a body of more than {max} bytes");
+                (ErrorKind::TooLarge, text)
+            }
+            ConnError::Head(err) if matches!(err.status, 414 | 431) => {
+                (ErrorKind::TooLarge, "sent too large a head".into())
+            }
+            ConnError::Head(err) => {
+                let text = format!("sent no proper response: {}", err.reason);
+                (ErrorKind::BadMessage, text)
+            }
+            ConnError::Io(err) => return broken(&name, &err),
         };
-        Error::new(kind, text)
+        Error::new(kind, format!("{name} {text}"))
     }
+}
+
+fn broken(name: &str, err: &io::Error) -> Error {
+    let (kind, what) = match err.kind() {
+        io::ErrorKind::InvalidData => (ErrorKind::Tls, "secure connection"),
+        _ => (ErrorKind::Closed, "connection"),
+    };
+    Error::new(kind, format!("the {what} to {name} broke: {err}"))
 }

@@ -27,10 +27,10 @@ use crate::limits::{HTTP_BUF_BYTES, HTTP_BUF_BYTES_MAX};
 pub enum ConnError {
     /// The head is refused.
     Head(HeadError),
-    /// The body's framing is broken.
-    Framing,
-    /// The body's content coding is; the text says what was sent instead.
+    /// The body's framing or coding is broken; the text says what was sent instead.
     Coding(&'static str),
+    /// The body is longer than so many bytes, which is all that is wanted.
+    TooLarge(usize),
     /// The peer closed before the message was complete.
     CutShort,
     /// A time limit passed.
@@ -88,19 +88,17 @@ impl Watch {
 
     /// Ready once `deadline` has passed.
     fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        if self.fires.is_none_or(|fires| fires > deadline) {
-            self.timer.set_at(deadline);
-            self.fires = Some(deadline);
-        }
-        while Pin::new(&mut self.timer).poll(cx).is_ready() {
+        loop {
+            if self.fires.is_none_or(|fires| fires > deadline) {
+                self.timer.set_at(deadline);
+                self.fires = Some(deadline);
+            }
+            ready!(Pin::new(&mut self.timer).poll(cx));
+            self.fires = None;
             if Instant::now() >= deadline {
-                self.fires = None;
                 return Poll::Ready(());
             }
-            self.timer.set_at(deadline);
-            self.fires = Some(deadline);
         }
-        Poll::Pending
     }
 }
 
@@ -309,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
             let step = self
                 .body
                 .next(self.buf.unread())
-                .map_err(|_| ConnError::Framing)?;
+                .map_err(|_| ConnError::Coding("broken chunks"))?;
             if let Some(Step { used, data }) = step {
                 let start = self.buf.pos;
                 let is_data = !data.is_empty();
@@ -348,27 +346,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
 
     /// Sends these bytes, each write within `limit`.
     pub async fn send(&mut self, bytes: &[u8], limit: Duration) -> Result<(), ConnError> {
-        self.push([bytes, &[], &[]], || after(limit), false).await.1
+        self.out.clear();
+        self.send_out(bytes, limit).await
     }
 
     /// Sends what was put together in [`Conn::out`], and `body` behind it.
     pub async fn send_out(&mut self, body: &[u8], limit: Duration) -> Result<(), ConnError> {
-        let out = mem::take(&mut self.out);
-        let (_, result) = self.push([&out, body, &[]], || after(limit), false).await;
-        self.out = out;
-        result
+        self.push([body, &[]], || after(limit), false).await.1
     }
 
     /// Sends these bytes as a chunk; if there are none, the last one.
     pub async fn send_chunk(&mut self, data: &[u8], limit: Duration) -> Result<(), ConnError> {
-        let mut out = mem::take(&mut self.out);
-        out.clear();
-        put_line(&mut out, format_args!("{:x}", data.len()));
-        let (_, result) = self
-            .push([&out, data, b"\r\n"], || after(limit), false)
-            .await;
-        self.out = out;
-        result
+        self.out.clear();
+        put_line(&mut self.out, format_args!("{:x}", data.len()));
+        self.push([data, b"\r\n"], || after(limit), false).await.1
     }
 
     /// Like [`Conn::send_out`], but stops as soon as the peer refuses: a server
@@ -379,27 +370,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         body: &[u8],
         deadline: impl Fn() -> Instant,
     ) -> Result<Sent, ConnError> {
-        let out = mem::take(&mut self.out);
-        match self.push([&out, body, &[]], deadline, true).await {
-            (sent, Ok(())) if sent == out.len() + body.len() => Ok(Sent::All),
+        let all = self.out.len() + body.len();
+        match self.push([body, &[]], deadline, true).await {
+            (sent, Ok(())) if sent == all => Ok(Sent::All),
             (_, Err(ConnError::Timeout)) => Err(ConnError::Timeout),
             (0, _) => Ok(Sent::Nothing),
             _ => Ok(Sent::Part),
         }
     }
 
-    /// Sends all the parts, or less if it `listens` and hears a refusal; how
-    /// much, and how it ended.
+    /// Sends [`Conn::out`] and all the parts, or less if it `listens` and hears
+    /// a refusal; how much, and how it ended.
     async fn push(
         &mut self,
-        parts: [&[u8]; 3],
+        parts: [&[u8]; 2],
         deadline: impl Fn() -> Instant,
         listens: bool,
     ) -> (usize, Result<(), ConnError>) {
         let Conn {
             stream, watch, buf, ..
         } = self;
-        let mut parts = parts.map(IoSlice::new);
+        let mut parts = [&self.out, parts[0], parts[1]].map(IoSlice::new);
         let (mut rest, mut sent) = (&mut parts[..], 0);
         loop {
             // Also passes over the empty ones at the front.

@@ -4,6 +4,7 @@ use std::mem;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::Error;
 use super::body::Body;
 use super::client::{Server, deadline};
 use super::conn::{Conn, ConnError};
@@ -11,7 +12,6 @@ use super::gzip::Gunzip;
 use super::head::{Fields, ResponseHead};
 use super::stream::Stream;
 use super::tunnel::Tunnel;
-use super::{Error, ErrorKind};
 use crate::limits::{HTTP_DRAIN_BYTES_MAX, HTTP_POOL_IDLE};
 
 /// A response, whose body is still to be read.
@@ -33,18 +33,19 @@ pub struct Response {
     /// not been handed out.
     piece: Range<usize>,
     server: Server,
+    /// The longest silence.
     idle: Duration,
+    /// The end of it all.
     end: Option<Instant>,
 }
 
 impl Response {
-    /// The response whose head this connection has just read. `limits` are the
-    /// longest silence and the end of it all.
+    /// The response whose head this connection has just read.
     pub(super) fn new(
         mut conn: Conn<Stream>,
         head: ResponseHead,
         server: Server,
-        limits: (Duration, Option<Instant>),
+        (idle, end): (Duration, Option<Instant>),
         offered_gzip: bool,
     ) -> Result<Response, ConnError> {
         let fields = Fields::of(conn.head());
@@ -69,8 +70,8 @@ impl Response {
             coded: 0..0,
             piece: 0..0,
             server,
-            idle: limits.0,
-            end: limits.1,
+            idle,
+            end,
         })
     }
 
@@ -105,22 +106,17 @@ impl Response {
     /// The whole body, if it is not longer than `max`.
     pub async fn bytes(&mut self, max: usize) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
-        if let (
-            Some(Conn {
-                body: Body::Length(length),
-                ..
-            }),
-            None,
-        ) = (&self.conn, &self.gunzip)
+        if let (Some(conn), None) = (&self.conn, &self.gunzip)
+            && let Body::Length(length) = conn.body
         {
-            match usize::try_from(*length) {
+            match usize::try_from(length) {
                 Ok(length) if length <= max => bytes.reserve_exact(length),
-                _ => return Err(self.too_large(max)),
+                _ => return Err(self.failed(ConnError::TooLarge(max))),
             }
         }
         while let Some(piece) = self.chunk().await? {
             if piece.len() > max - bytes.len() {
-                return Err(self.too_large(max));
+                return Err(self.failed(ConnError::TooLarge(max)));
             }
             bytes.extend_from_slice(piece);
         }
@@ -136,7 +132,7 @@ impl Response {
             let line = piece.iter().position(|byte| *byte == b'\n');
             let part = &piece[..line.unwrap_or(piece.len())];
             if part.len() > max - out.len() {
-                return Err(self.too_large(max));
+                return Err(self.failed(ConnError::TooLarge(max)));
             }
             out.extend_from_slice(part);
             self.piece.start += part.len() + usize::from(line.is_some());
@@ -223,16 +219,6 @@ impl Response {
         self.keep = None;
         self.release();
         self.server.error(err)
-    }
-
-    fn too_large(&mut self, max: usize) -> Error {
-        self.keep = None;
-        self.release();
-        let name = self.server.endpoint.name();
-        Error::new(
-            ErrorKind::TooLarge,
-            format!("{name} sent a body of more than {max} bytes"),
-        )
     }
 
     /// Gives the connection back, if its server and we have nothing left to say.
