@@ -102,9 +102,9 @@ impl Listener {
                 } else {
                     Peer::Other
                 };
-                Ok((Stream::Tcp(stream), peer))
+                Ok((Box::new(stream), peer))
             }
-            Listener::Unix(unix, _) => Ok((Stream::Unix(unix.accept().await?.0), Peer::Unix)),
+            Listener::Unix(unix, _) => Ok((Box::new(unix.accept().await?.0), Peer::Unix)),
         }
     }
 }

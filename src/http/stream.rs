@@ -1,12 +1,12 @@
 //! The byte streams there are, and how a client opens one.
 
-use std::io::{self, IoSlice};
+use std::fmt;
+use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::thread;
 use std::time::Instant;
 
@@ -17,8 +17,6 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use super::client::{Timeouts, deadline};
 use super::conn::Watch;
 use super::tls::TlsRoots;
-#[cfg(feature = "tls")]
-use super::tls::TlsStream;
 use super::url::authority;
 use super::{Error, ErrorKind};
 use crate::limits::{HTTP_ADDRESSES_MAX, HTTP_CONNECT_STAGGER};
@@ -84,9 +82,8 @@ impl Endpoint {
             Endpoint::Unix(path) => {
                 let opened = within(connect, Async::<UnixStream>::connect(path)).await;
                 let opened = opened.ok_or_else(no_connection)?;
-                return opened
-                    .map(Stream::Unix)
-                    .map_err(|err| cannot_connect(&name, &err));
+                let unix = opened.map_err(|err| cannot_connect(&name, &err))?;
+                return Ok(Box::new(unix));
             }
             Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } => (host, *port),
         };
@@ -97,7 +94,7 @@ impl Endpoint {
         let tcp = within(connect, connect_any(&addresses, &name)).await;
         let tcp = tcp.ok_or_else(no_connection)??;
         let Endpoint::Tls { roots, .. } = self else {
-            return Ok(Stream::Tcp(tcp));
+            return Ok(Box::new(tcp));
         };
         let secure = within(deadline(timeouts.tls, end), roots.connect(tcp, host)).await;
         secure.ok_or_else(|| slow(&format!("no secure connection to {host}")))?
@@ -213,76 +210,26 @@ async fn first_of<T>(running: &mut Vec<future::Boxed<T>>) -> T {
     .await
 }
 
-/// An open byte stream.
-#[derive(Debug)]
-pub enum Stream {
-    /// TCP.
-    Tcp(Async<TcpStream>),
-    /// A Unix socket.
-    Unix(Async<UnixStream>),
-    /// TLS over TCP.
-    #[cfg(feature = "tls")]
-    Tls(Box<TlsStream<Async<TcpStream>>>),
+/// An open byte stream: TCP, a Unix socket, or TLS over TCP.
+pub type Stream = Box<dyn Duplex>;
+
+/// What a byte stream can do.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + Sync + fmt::Debug {
+    /// Tells the peer that no more will come, and leaves the other way open,
+    /// where the stream can do that.
+    fn half_close(&self) {}
 }
 
-impl Stream {
-    /// Tells the peer that no more will come, and leaves the other way open.
-    pub fn half_close(&self) {
-        // A peer that is gone needs to be told nothing.
-        match self {
-            Stream::Tcp(tcp) => tcp.get_ref().shutdown(Shutdown::Write).ok(),
-            Stream::Unix(unix) => unix.get_ref().shutdown(Shutdown::Write).ok(),
-            #[cfg(feature = "tls")]
-            Stream::Tls(_) => None,
-        };
-    }
-
-    fn pinned(self: Pin<&mut Self>) -> Pin<&mut dyn ReadWrite> {
-        match self.get_mut() {
-            Stream::Tcp(tcp) => Pin::new(tcp),
-            Stream::Unix(unix) => Pin::new(unix),
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => Pin::new(tls.as_mut()),
-        }
+// A peer that is gone needs to be told nothing.
+impl Duplex for Async<TcpStream> {
+    fn half_close(&self) {
+        self.get_ref().shutdown(Shutdown::Write).ok();
     }
 }
 
-trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Unpin> ReadWrite for S {}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        room: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        self.pinned().poll_read(cx, room)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.pinned().poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.pinned().poll_write_vectored(cx, parts)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.pinned().poll_flush(cx)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.pinned().poll_close(cx)
+impl Duplex for Async<UnixStream> {
+    fn half_close(&self) {
+        self.get_ref().shutdown(Shutdown::Write).ok();
     }
 }
 

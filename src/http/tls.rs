@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use async_io::Async;
 use futures_lite::{AsyncRead, AsyncWrite};
@@ -18,7 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
 
-use super::stream::Stream;
+use super::stream::{Duplex, Stream};
 use super::{Error, ErrorKind};
 use crate::limits::{HTTP_TLS_OUT_BYTES_MAX, HTTP_TLS_SESSIONS_MAX};
 
@@ -77,7 +77,7 @@ impl TlsRoots {
 
     pub(super) async fn connect(&self, tcp: Async<TcpStream>, host: &str) -> Result<Stream, Error> {
         let tls = TlsStream::connect(tcp, host, self).await;
-        tls.map(|tls| Stream::Tls(Box::new(tls)))
+        Ok(Box::new(tls?))
     }
 }
 
@@ -92,10 +92,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     /// Agrees on a session with `host`, who must prove that name.
     pub async fn connect(stream: S, host: &str, roots: &TlsRoots) -> Result<Self, Error> {
         let failed = |why: String| {
-            Error::new(
-                ErrorKind::Tls,
-                format!("no secure connection to {host}: {why}"),
-            )
+            let text = format!("no secure connection to {host}: {why}");
+            Error::new(ErrorKind::Tls, text)
         };
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| failed("no certificate can be for such a name".into()))?;
@@ -115,12 +113,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
                 break;
             }
             if self.session.wants_read() {
-                match self.poll_receive(cx)? {
-                    Poll::Ready(0) => {
-                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                    }
-                    Poll::Ready(_) => {}
-                    Poll::Pending => return Poll::Pending,
+                if ready!(self.poll_receive(cx))? == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
             } else if wrote.is_pending() {
                 return Poll::Pending;
@@ -180,11 +174,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
             }
             // What the session itself has to say, such as new keys.
             let _ = tls.poll_send(cx)?;
-            match tls.poll_receive(cx)? {
-                // The reader knows what kind of end it is.
-                Poll::Ready(_) => {}
-                Poll::Pending => return Poll::Pending,
-            }
+            // The reader knows what kind of end it is, if it is one.
+            ready!(tls.poll_receive(cx))?;
         }
     }
 }
@@ -218,6 +209,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
         tls.poll_send(cx)
     }
 }
+
+/// Its end would have to be said within the session, by closing it.
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync + fmt::Debug> Duplex for TlsStream<S> {}
 
 /// A polled stream in the shape rustls wants: one that would block says so.
 struct Blocking<'a, 'c, S> {
