@@ -15,7 +15,7 @@ pub use super::stream::Endpoint;
 use super::stream::Stream;
 use super::tls::TlsRoots;
 pub use super::tunnel::Tunnel;
-use super::url::{Scheme, Url, is_target};
+use super::url::{Url, is_target};
 pub use super::{Error, ErrorKind};
 use crate::limits::{HTTP_INTERIM_MAX, HTTP_REDIRECTS_MAX};
 
@@ -176,7 +176,7 @@ impl Client {
 
     fn endpoint_at(&self, url: &Url, roots: &Roots) -> Result<Endpoint, Error> {
         let (host, port) = (url.host().to_owned(), url.port());
-        if url.scheme() == Scheme::Http {
+        if !url.is_tls() {
             return Ok(Endpoint::Tcp { host, port });
         }
         let roots = match &*self.server.endpoint {

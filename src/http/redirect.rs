@@ -1,6 +1,6 @@
 //! Where a response sends a request on to (R-HTTP-8). Pure.
 
-use super::url::{Scheme, Url, UrlError, is_target};
+use super::url::{Url, UrlError, is_target};
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,12 +33,7 @@ pub fn is_redirect(status: u16) -> bool {
 pub fn follow(from: &Place, location: &str) -> Result<Place, Refusal> {
     let location = location.split('#').next().unwrap_or_default();
     let place = if let Some(rest) = location.strip_prefix("//") {
-        let scheme = if from.server.is_tls() {
-            "https"
-        } else {
-            "http"
-        };
-        absolute(&format!("{scheme}://{rest}"))?
+        absolute(&format!("{}://{rest}", from.server.scheme()))?
     } else if has_scheme(location) {
         absolute(location)?
     } else {
@@ -50,10 +45,10 @@ pub fn follow(from: &Place, location: &str) -> Result<Place, Refusal> {
     if !is_target(&place.target) {
         return Err(Refusal::Malformed(UrlError("it holds what no URL may")));
     }
-    match (from.server.scheme(), place.server.scheme()) {
-        (Scheme::Https, Scheme::Http) => Err(Refusal::Downgrade),
-        _ => Ok(place),
+    if from.server.is_tls() && !place.server.is_tls() {
+        return Err(Refusal::Downgrade);
     }
+    Ok(place)
 }
 
 /// Whether it begins with a scheme (RFC 3986 3.1) and not with a path.

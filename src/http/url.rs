@@ -4,30 +4,10 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
-/// `http` or `https`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
-    /// In the clear.
-    Http,
-    /// Through TLS.
-    Https,
-}
-
-impl Scheme {
-    /// The port where none is named.
-    #[must_use]
-    pub fn port(self) -> u16 {
-        match self {
-            Scheme::Http => 80,
-            Scheme::Https => 443,
-        }
-    }
-}
-
 /// Where a server is, and what its paths begin with (R-URL-1, R-URL-2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
-    scheme: Scheme,
+    is_tls: bool,
     host: String,
     port: u16,
     path: String,
@@ -59,9 +39,9 @@ impl Url {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(UrlError("it does not begin with http:// or https://"));
         };
-        let scheme = match scheme.to_ascii_lowercase().as_str() {
-            "http" => Scheme::Http,
-            "https" => Scheme::Https,
+        let (is_tls, implied) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (false, 80),
+            "https" => (true, 443),
             _ => return Err(UrlError("its scheme is neither http nor https")),
         };
         if rest.contains('#') {
@@ -74,17 +54,17 @@ impl Url {
         let (host, port) = split_authority(authority)?;
         let path = path.trim_end_matches('/').to_owned();
         Ok(Url {
-            scheme,
+            is_tls,
             host,
-            port: port.unwrap_or_else(|| scheme.port()),
+            port: port.unwrap_or(implied),
             path,
         })
     }
 
-    /// The scheme.
+    /// `http` or `https`.
     #[must_use]
-    pub fn scheme(&self) -> Scheme {
-        self.scheme
+    pub fn scheme(&self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
     }
 
     /// The host in lower case; an IPv6 address without its brackets.
@@ -108,13 +88,13 @@ impl Url {
     /// Whether it is spoken to through TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        self.scheme == Scheme::Https
+        self.is_tls
     }
 
     /// `host[:port]` as in the field `Host`: the scheme's own port is left out.
     #[must_use]
     pub fn authority(&self) -> String {
-        authority(&self.host, self.port, self.scheme.port())
+        authority(&self.host, self.port, if self.is_tls { 443 } else { 80 })
     }
 }
 
@@ -128,12 +108,8 @@ pub fn is_target(target: &str) -> bool {
 /// With a slash where there is no path, as browsers show it (R-URL-3).
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_tls() { "https" } else { "http" };
-        let path = if self.path.is_empty() {
-            "/"
-        } else {
-            &self.path
-        };
+        let path = Some(&*self.path).filter(|path| !path.is_empty());
+        let (scheme, path) = (self.scheme(), path.unwrap_or("/"));
         write!(f, "{scheme}://{}{path}", self.authority())
     }
 }
@@ -142,15 +118,11 @@ impl fmt::Display for Url {
 /// without saying.
 #[must_use]
 pub fn authority(host: &str, port: u16, implied: u16) -> String {
-    let (open, close) = if host.contains(':') {
-        ("[", "]")
-    } else {
-        ("", "")
-    };
-    if port == implied {
-        format!("{open}{host}{close}")
-    } else {
-        format!("{open}{host}{close}:{port}")
+    match (host.contains(':'), port == implied) {
+        (true, true) => format!("[{host}]"),
+        (true, false) => format!("[{host}]:{port}"),
+        (false, true) => host.to_owned(),
+        (false, false) => format!("{host}:{port}"),
     }
 }
 

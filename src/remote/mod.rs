@@ -53,7 +53,7 @@ impl Backend {
         (uuid, key): (&str, &str),
         cache_dir: &std::path::Path,
     ) -> Backend {
-        let scheme = if url.is_tls() { "https" } else { "http" };
+        let scheme = url.scheme();
         let poll_url = format!("{scheme}://{}{}", url.authority(), poll_path(url, uuid));
         Backend {
             client: Client::new(endpoint, timeouts),
