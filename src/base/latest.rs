@@ -3,9 +3,11 @@
 //! Readers look through a closure and copy nothing. Every change bumps a
 //! version; whoever has seen an older one is woken.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use event_listener::{Event, listener};
+
+use super::lock::lock;
 
 /// One value, its version, and those who wait for the next.
 #[derive(Debug, Default)]
@@ -23,10 +25,8 @@ impl<T> Latest<T> {
         }
     }
 
-    /// A panic in a closure aborts the program, so a poisoned lock is never seen
-    /// by another thread; going on with the value is right in tests.
     fn lock(&self) -> MutexGuard<'_, (u64, T)> {
-        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.value)
     }
 
     /// Looks at the value. The closure must be quick and must not await.

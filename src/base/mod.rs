@@ -5,6 +5,7 @@ pub mod base64;
 pub mod date;
 pub mod hash;
 pub mod latest;
+pub mod lock;
 pub mod mask;
 pub mod percent;
 pub mod random;

@@ -6,7 +6,7 @@
 
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use futures_lite::AsyncRead;
 
 use super::conn::Conn;
 use super::stream::Stream;
+use crate::base::lock::lock;
 use crate::limits::HTTP_POOL_MAX;
 
 /// The idle connections to one server.
@@ -98,9 +99,4 @@ impl Idle {
             Poll::Pending
         )
     }
-}
-
-/// What is behind the locks is whole whenever they are open.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
