@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::conn::{Conn, ConnError, Sent, after};
-use super::head::{self, RESPONSE, are_fields, is_token, put_line};
+use super::head::{self, RESPONSE, are_fields, find, is_token, put_field, put_framing, put_line};
 use super::pool::Pool;
 use super::redirect::{self, Place, Refusal};
 pub use super::response::Response;
@@ -100,14 +100,25 @@ impl Client {
     /// To give up, drop the future: the connection is closed with it.
     pub async fn send(&self, request: Request<'_>) -> Result<Response, Error> {
         let exchange = self.exchange(&request)?;
-        if let Some(conn) = self.server.pool.take() {
-            match exchange.run(conn).await {
-                Err(Failed { stale: true, .. }) => {}
-                result => return result.map_err(|failed| failed.error),
+        let repeatable = matches!(request.method, "GET" | "HEAD" | "OPTIONS");
+        let mut pooled = self.server.pool.take();
+        loop {
+            let is_pooled = pooled.is_some();
+            let mut conn = match pooled.take() {
+                Some(conn) => conn,
+                None => exchange.connect().await?,
+            };
+            let failed = |err| self.server.error(err);
+            let sent = exchange.send(&mut conn).await.map_err(failed)?;
+            match exchange.wait(&mut conn, sent).await {
+                Ok(()) => return exchange.response(conn, sent).await.map_err(failed),
+                Err(ConnError::Timeout) => return Err(failed(ConnError::Timeout)),
+                // Only a pooled connection that had died can be the reason, and
+                // it is safe to try another (R-HTTP-6).
+                Err(_) if is_pooled && (repeatable || sent == Sent::Nothing) => {}
+                Err(err) => return Err(failed(err)),
             }
         }
-        let conn = exchange.connect().await?;
-        exchange.run(conn).await.map_err(|failed| failed.error)
     }
 
     /// Like [`Client::send`], with a body that comes piece by piece: of so many
@@ -120,13 +131,11 @@ impl Client {
     ) -> Result<Response, Error> {
         let exchange = self.exchange(&request)?;
         let mut conn = exchange.connect().await?;
-        let framing = length.map_or(Framing::Chunked, Framing::Length);
-        exchange.write_head(&mut conn.out, framing);
+        exchange.write_head(&mut conn.out, true, length);
         let sent = exchange.send_pieces(&mut conn, length, source).await?;
-        exchange
-            .answer(conn, sent)
-            .await
-            .map_err(|failed| failed.error)
+        let failed = |err| self.server.error(err);
+        exchange.wait(&mut conn, sent).await.map_err(failed)?;
+        exchange.response(conn, sent).await.map_err(failed)
     }
 
     /// Like [`Client::send`] for a `GET`, and follows at most
@@ -204,7 +213,7 @@ impl Client {
         check(request)?;
         let timeouts = request.timeouts.unwrap_or(self.timeouts);
         let end = timeouts.total.map(after);
-        let given = |name| is_given(request, name);
+        let given = |name| find(request.headers, name).is_some();
         // Between processes of one machine it would only cost.
         let is_local = matches!(*self.server.endpoint, Endpoint::Unix(_));
         let offers_gzip = !is_local && !given("accept-encoding") && !given("range");
@@ -229,29 +238,12 @@ fn check(request: &Request<'_>) -> Result<(), Error> {
         () if !is_token(request.method.as_bytes()) => "its method",
         () if !is_target(request.target) => "its target",
         () if !are_fields(request.headers) => "a header field",
-        () if is_given(request, "content-length") => "a length of its own",
-        () if is_given(request, "transfer-encoding") => "a coding of its own",
+        () if find(request.headers, "content-length").is_some() => "a length of its own",
+        () if find(request.headers, "transfer-encoding").is_some() => "a coding of its own",
         () => return Ok(()),
     };
-    Err(Error::new(
-        ErrorKind::Invalid,
-        format!("the request cannot be sent: {what}"),
-    ))
-}
-
-fn is_given(request: &Request<'_>, name: &str) -> bool {
-    request
-        .headers
-        .iter()
-        .any(|(other, _)| other.eq_ignore_ascii_case(name))
-}
-
-/// What a request's head says about its body.
-#[derive(Clone, Copy)]
-enum Framing {
-    None,
-    Length(u64),
-    Chunked,
+    let text = format!("the request cannot be sent: {what}");
+    Err(Error::new(ErrorKind::Invalid, text))
 }
 
 /// One request on its way.
@@ -263,34 +255,21 @@ struct Exchange<'r> {
     offers_gzip: bool,
 }
 
-/// An exchange that failed; `stale` when the reason can only be that a pooled
-/// connection had died, and it is safe to try another (R-HTTP-6).
-struct Failed {
-    error: Error,
-    stale: bool,
-}
-
 impl Exchange<'_> {
     async fn connect(&self) -> Result<Conn<Stream>, Error> {
         let stream = self.server.endpoint.connect(&self.timeouts, self.end);
         Ok(Conn::new(stream.await?))
     }
 
-    async fn run(&self, mut conn: Conn<Stream>) -> Result<Response, Failed> {
-        let body = self.request.body;
+    /// Sends a whole request, or as much of it as the peer takes.
+    async fn send(&self, conn: &mut Conn<Stream>) -> Result<Sent, ConnError> {
+        let Request { method, body, .. } = *self.request;
         // A length of 0 is said where a body would be usual.
-        let says_length = body.is_some() || ["POST", "PUT", "PATCH"].contains(&self.request.method);
+        let says_length = body.is_some() || ["POST", "PUT", "PATCH"].contains(&method);
         let body = body.unwrap_or_default();
-        let length = Framing::Length(body.len() as u64);
-        self.write_head(
-            &mut conn.out,
-            if says_length { length } else { Framing::None },
-        );
-        let sent = conn.send_until_refused(body, || self.head_deadline()).await;
-        match sent.map_err(|err| self.failed(err, false))? {
-            Sent::Nothing => Err(self.failed(ConnError::CutShort, true)),
-            sent => self.answer(conn, sent).await,
-        }
+        self.write_head(&mut conn.out, says_length, Some(body.len() as u64));
+        let deadline = || self.head_deadline();
+        conn.send_until_refused(body, deadline).await
     }
 
     /// Sends a head and the pieces behind it, until the peer takes no more.
@@ -326,18 +305,12 @@ impl Exchange<'_> {
         }
     }
 
-    /// The answer to what has been sent.
-    async fn answer(&self, mut conn: Conn<Stream>, sent: Sent) -> Result<Response, Failed> {
-        let repeatable = matches!(self.request.method, "GET" | "HEAD" | "OPTIONS");
-        match conn.first_byte(self.head_deadline()).await {
-            Ok(true) => {}
-            Ok(false) => return Err(self.failed(ConnError::CutShort, repeatable)),
-            Err(ConnError::Timeout) => return Err(self.failed(ConnError::Timeout, false)),
-            Err(err) => return Err(self.failed(err, repeatable)),
+    /// Waits for the answer to begin.
+    async fn wait(&self, conn: &mut Conn<Stream>, sent: Sent) -> Result<(), ConnError> {
+        if sent != Sent::Nothing && conn.first_byte(self.head_deadline()).await? {
+            return Ok(());
         }
-        self.response(conn, sent)
-            .await
-            .map_err(|err| self.failed(err, false))
+        Err(ConnError::CutShort)
     }
 
     /// Reads heads until the one that counts.
@@ -346,7 +319,7 @@ impl Exchange<'_> {
             conn.read_head(RESPONSE, self.head_deadline()).await?;
             let mut head = head::response(conn.head(), self.request.method == "HEAD")?;
             match head.status {
-                101 if is_given(self.request, "upgrade") => {}
+                101 if find(self.request.headers, "upgrade").is_some() => {}
                 101 => return Err(head::bad("it switches protocols unasked").into()),
                 100..200 => continue,
                 _ => {}
@@ -358,35 +331,27 @@ impl Exchange<'_> {
         Err(head::bad("it sends too many interim responses").into())
     }
 
-    fn write_head(&self, out: &mut Vec<u8>, framing: Framing) {
-        let Request {
-            method,
-            target,
-            headers,
-            ..
-        } = self.request;
-        let given = |name: &str| is_given(self.request, name);
+    /// Puts the head together; the length is that of the body, if it is known.
+    fn write_head(&self, out: &mut Vec<u8>, has_body: bool, length: Option<u64>) {
+        let (request, endpoint) = (self.request, &self.server.endpoint);
+        let given = |name: &str| find(request.headers, name).is_some();
         out.clear();
+        let (method, target) = (request.method, request.target);
         put_line(out, format_args!("{method} {target} HTTP/1.1"));
         if !given("host") {
-            put_line(
-                out,
-                format_args!("Host: {}", self.server.endpoint.authority()),
-            );
+            put_field(out, "Host", endpoint.authority());
         }
         if !given("user-agent") {
-            put_line(out, format_args!("User-Agent: {USER_AGENT}"));
+            put_field(out, "User-Agent", USER_AGENT);
         }
         if self.offers_gzip {
-            put_line(out, format_args!("Accept-Encoding: gzip"));
+            put_field(out, "Accept-Encoding", "gzip");
         }
-        match framing {
-            Framing::None => {}
-            Framing::Length(length) => put_line(out, format_args!("Content-Length: {length}")),
-            Framing::Chunked => put_line(out, format_args!("Transfer-Encoding: chunked")),
+        if has_body {
+            put_framing(out, length);
         }
-        for (name, value) in *headers {
-            put_line(out, format_args!("{name}: {value}"));
+        for (name, value) in request.headers {
+            put_field(out, name, value);
         }
         put_line(out, format_args!(""));
     }
@@ -394,20 +359,11 @@ impl Exchange<'_> {
     fn head_deadline(&self) -> Instant {
         deadline(self.timeouts.head, self.end)
     }
-
-    fn failed(&self, err: ConnError, stale: bool) -> Failed {
-        Failed {
-            error: self.server.error(err),
-            stale,
-        }
-    }
 }
 
 fn other_length() -> Error {
-    Error::new(
-        ErrorKind::Invalid,
-        "a request body is not as long as was said",
-    )
+    let text = "a request body is not as long as was said";
+    Error::new(ErrorKind::Invalid, text)
 }
 
 /// So long from now, or the end of the whole exchange.

@@ -109,7 +109,7 @@ pub fn after(limit: Duration) -> Instant {
 }
 
 /// How far a request got, when the peer could refuse it before its end.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// All of it.
     All,

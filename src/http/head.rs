@@ -197,6 +197,27 @@ pub fn put_line(out: &mut Vec<u8>, line: fmt::Arguments<'_>) {
     let _ = out.write_fmt(line).and_then(|()| out.write_all(b"\r\n"));
 }
 
+/// Appends a field to a head that is put together.
+pub fn put_field(out: &mut Vec<u8>, name: &str, value: impl fmt::Display) {
+    put_line(out, format_args!("{name}: {value}"));
+}
+
+/// Appends what says where the body ends: its length, or that it comes in chunks.
+pub fn put_framing(out: &mut Vec<u8>, length: Option<u64>) {
+    match length {
+        Some(length) => put_field(out, "Content-Length", length),
+        None => put_field(out, "Transfer-Encoding", "chunked"),
+    }
+}
+
+/// The value of the first of these fields that has this name.
+#[must_use]
+pub fn find<'f>(fields: &[(&str, &'f str)], name: &str) -> Option<&'f str> {
+    let mut fields = fields.iter();
+    let found = fields.find(|(other, _)| other.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| *value)
+}
+
 /// Whether these can stand in a head.
 #[must_use]
 pub fn are_fields(fields: &[(&str, &str)]) -> bool {
