@@ -1,12 +1,15 @@
 //! One request of a server, and the chance to answer it.
 
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::body::Body;
 use super::client::{Piece, Source};
 use super::conn::{Conn, ConnError};
-use super::head::{Fields, RequestHead, are_fields, decimal, put_line};
+use super::head::{
+    Fields, RequestHead, are_fields, decimal, find, put_field, put_framing, put_line,
+};
 use super::server::Status;
 use super::stream::Stream;
 use super::tunnel::{self, Tunnel};
@@ -15,6 +18,9 @@ use crate::base::date::HttpDate;
 use crate::limits::{
     HTTP_BODY_IDLE, HTTP_BODY_TIMEOUT, HTTP_DRAIN_BYTES_MAX, HTTP_LINGER, HTTP_WRITE_TIMEOUT,
 };
+
+/// What we say ourselves is.
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,16 +68,13 @@ pub struct Exchange<'c> {
     status: &'c Status,
     stopping: &'c AtomicBool,
     answer: Answer,
-    /// Whether the peer waits for 100 before it sends its body.
-    is_awaited: bool,
-    keep_alive: bool,
 }
 
 impl<'c> Exchange<'c> {
     /// An exchange over a connection that has just read this head.
     pub(super) fn new(
         conn: &'c mut Conn<Stream>,
-        head: RequestHead,
+        mut head: RequestHead,
         peer: Peer,
         status: &'c Status,
         stopping: &'c AtomicBool,
@@ -80,18 +83,15 @@ impl<'c> Exchange<'c> {
         if head.body.is_over() {
             status.serving();
         }
-        let is_awaited = head.expects_continue && !conn.has_unread();
-        let keep_alive = head.keep_alive;
-        let answer = Answer::None;
+        // One that sends its body already waits for nothing.
+        head.expects_continue &= !conn.has_unread();
         Exchange {
             conn,
             head,
             peer,
             status,
             stopping,
-            answer,
-            is_awaited,
-            keep_alive,
+            answer: Answer::None,
         }
     }
 
@@ -160,8 +160,7 @@ impl<'c> Exchange<'c> {
     }
 
     async fn piece_until(&mut self, end: Instant) -> Result<Option<&[u8]>, BodyError> {
-        if self.is_awaited {
-            self.is_awaited = false;
+        if mem::take(&mut self.head.expects_continue) {
             let proceed = b"HTTP/1.1 100 Continue\r\n\r\n";
             let sent = self.conn.send(proceed, HTTP_WRITE_TIMEOUT).await;
             sent.map_err(|_| self.broken())?;
@@ -178,7 +177,7 @@ impl<'c> Exchange<'c> {
     }
 
     fn broken(&mut self) -> BodyError {
-        self.keep_alive = false;
+        self.head.keep_alive = false;
         BodyError::Broken
     }
 
@@ -190,26 +189,18 @@ impl<'c> Exchange<'c> {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<(), Error> {
-        self.compose(status, headers, Some(body.len() as u64))?;
-        self.answer = Answer::Done;
-        let body = if has_body(status) && self.method() != "HEAD" {
-            body
-        } else {
-            &[]
-        };
-        let sent = self.conn.send_out(body, HTTP_WRITE_TIMEOUT).await;
-        sent.map_err(|err| self.lost(&err))
+        let length = Some(body.len() as u64);
+        let sends_body = has_body(status) && self.method() != "HEAD";
+        let body = if sends_body { body } else { &[] };
+        self.begin(status, headers, length, Answer::Done, body)
+            .await
     }
 
     /// Begins an answer whose body [`Exchange::write`] sends: as long as its
     /// `Content-Length` says if there is one, else to where the handler returns.
     pub async fn stream(&mut self, status: u16, headers: &[(&str, &str)]) -> Result<(), Error> {
-        let length = headers
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-        let length = length
-            .map(|(_, value)| decimal(value.as_bytes()))
-            .transpose();
+        let length = find(headers, "content-length").map(|value| decimal(value.as_bytes()));
+        let length = length.transpose();
         let length = length.map_err(|_| invalid("a length that is no number"))?;
         let answer = match length {
             _ if self.method() == "HEAD" || !has_body(status) => Answer::Bodiless,
@@ -217,11 +208,8 @@ impl<'c> Exchange<'c> {
             None if self.head.http10 => Answer::UntilClose,
             None => Answer::Chunked,
         };
-        self.keep_alive &= answer != Answer::UntilClose;
-        self.compose(status, headers, length)?;
-        self.answer = answer;
-        let sent = self.conn.send_out(&[], HTTP_WRITE_TIMEOUT).await;
-        sent.map_err(|err| self.lost(&err))
+        self.head.keep_alive &= answer != Answer::UntilClose;
+        self.begin(status, headers, length, answer, &[]).await
     }
 
     /// Sends a piece of the body begun with [`Exchange::stream`].
@@ -247,14 +235,26 @@ impl<'c> Exchange<'c> {
         if !self.head.upgrade {
             return Err(invalid("an upgrade that is not possible"));
         }
-        self.compose(101, headers, None)?;
-        self.answer = Answer::Done;
-        self.keep_alive = false;
-        let sent = self.conn.send_out(&[], HTTP_WRITE_TIMEOUT).await;
-        sent.map_err(|err| self.lost(&err))?;
+        self.begin(101, headers, None, Answer::Done, &[]).await?;
+        self.head.keep_alive = false;
         let early = self.conn.take_unread();
         let joined = tunnel::join(self.conn.stream(), &early, to).await;
         joined.map_err(|err| self.lost(&err.into()))
+    }
+
+    /// Sends the head and these first bytes of the body.
+    async fn begin(
+        &mut self,
+        status: u16,
+        headers: &[(&str, &str)],
+        length: Option<u64>,
+        answer: Answer,
+        body: &[u8],
+    ) -> Result<(), Error> {
+        self.compose(status, headers, length)?;
+        self.answer = answer;
+        let sent = self.conn.send_out(body, HTTP_WRITE_TIMEOUT).await;
+        sent.map_err(|err| self.lost(&err))
     }
 
     /// Puts the head together; `length` is that of the body, if it is known.
@@ -272,13 +272,13 @@ impl<'c> Exchange<'c> {
             name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close")
         };
         // What is left of the request would have to be read past, or may never come.
-        let left = self.is_awaited
+        let left = self.head.expects_continue
             || matches!(self.conn.body, Body::Length(left) if left > HTTP_DRAIN_BYTES_MAX as u64);
         let stopping = self.stopping.load(Relaxed);
-        self.keep_alive &= !(left || stopping || headers.iter().any(closes));
+        self.head.keep_alive &= !(left || stopping || headers.iter().any(closes));
         self.status.serving();
         let has_body = has_body(status);
-        let connection = match (self.keep_alive, self.head.http10) {
+        let connection = match (self.head.keep_alive, self.head.http10) {
             _ if status == 101 => Some("upgrade"),
             (false, _) => Some("close"),
             (true, true) => Some("keep-alive"),
@@ -287,26 +287,22 @@ impl<'c> Exchange<'c> {
         let out = &mut self.conn.out;
         put_start(out, status);
         if let Some(connection) = connection {
-            put_line(out, format_args!("Connection: {connection}"));
+            put_field(out, "Connection", connection);
         }
-        match length {
-            Some(length) if has_body => put_line(out, format_args!("Content-Length: {length}")),
-            None if has_body && !self.head.http10 => {
-                put_line(out, format_args!("Transfer-Encoding: chunked"));
-            }
-            _ => {}
+        if has_body && (length.is_some() || !self.head.http10) {
+            put_framing(out, length);
         }
         let ours = ["connection", "content-length", "date", "transfer-encoding"];
         let is_ours = |name: &str| ours.iter().any(|our| name.eq_ignore_ascii_case(our));
         for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name)) {
-            put_line(out, format_args!("{name}: {value}"));
+            put_field(out, name, value);
         }
         put_line(out, format_args!(""));
         Ok(())
     }
 
     fn lost(&mut self, err: &ConnError) -> Error {
-        self.keep_alive = false;
+        self.head.keep_alive = false;
         let (kind, why) = match err {
             ConnError::Timeout => (ErrorKind::Timeout, "it takes nothing for too long".into()),
             ConnError::Io(err) => (ErrorKind::Closed, err.to_string()),
@@ -323,7 +319,7 @@ impl<'c> Exchange<'c> {
         }
         let ended = match (self.answer, &result) {
             (Answer::None, _) => {
-                let text = [("Content-Type", "text/plain; charset=utf-8")];
+                let text = [("Content-Type", TEXT)];
                 self.respond(500, &text, b"internal error").await.is_ok()
             }
             (Answer::Chunked, Ok(())) => {
@@ -333,11 +329,10 @@ impl<'c> Exchange<'c> {
             (Answer::Length(left), _) => left == 0,
             (Answer::Done | Answer::Bodiless, _) => true,
         };
-        ended && self.keep_alive && self.skip_request_body().await
-    }
-
-    /// What the handler left unread of the request: a little of it is read past.
-    async fn skip_request_body(&mut self) -> bool {
+        if !(ended && self.head.keep_alive) {
+            return false;
+        }
+        // What the handler left unread of the request: a little of it is read past.
         let end = Instant::now() + HTTP_LINGER;
         let skipped = self.conn.skip_body(HTTP_DRAIN_BYTES_MAX, end).await;
         skipped.unwrap_or(false)
@@ -370,7 +365,7 @@ pub(super) fn put_start(out: &mut Vec<u8>, status: u16) {
         .unwrap_or_default();
     out.clear();
     put_line(out, format_args!("HTTP/1.1 {status} {}", reason(status)));
-    put_line(out, format_args!("Date: {}", HttpDate(now.as_secs())));
+    put_field(out, "Date", HttpDate(now.as_secs()));
 }
 
 /// The words for a status. There is a space in front of them even if there are none.

@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use std::{fs, mem};
@@ -24,11 +24,12 @@ use futures_lite::FutureExt;
 use futures_lite::future;
 
 use super::conn::{Conn, ConnError, after};
-use super::exchange::put_start;
 pub use super::exchange::{BodyError, Exchange, Peer};
-use super::head::{self, REQUEST, put_line};
+use super::exchange::{TEXT, put_start};
+use super::head::{self, REQUEST, put_field, put_framing, put_line};
 use super::stream::Stream;
 pub use super::{Error, ErrorKind};
+use crate::base::lock::lock;
 use crate::limits::{
     HTTP_ACCEPT_RETRY, HTTP_BUSY_MAX, HTTP_CONNECTIONS_MAX, HTTP_HEAD_TIMEOUT, HTTP_KEEP_ALIVE,
     HTTP_LINGER, HTTP_LINGER_BYTES_MAX,
@@ -96,12 +97,8 @@ impl Listener {
             Listener::Tcp(tcp) => {
                 let (stream, address) = tcp.accept().await?;
                 stream.get_ref().set_nodelay(true).ok();
-                let is_loopback = address.ip().to_canonical().is_loopback();
-                let peer = if is_loopback {
-                    Peer::Loopback
-                } else {
-                    Peer::Other
-                };
+                let local = address.ip().to_canonical().is_loopback();
+                let peer = if local { Peer::Loopback } else { Peer::Other };
                 Ok((Box::new(stream), peer))
             }
             Listener::Unix(unix, _) => Ok((Box::new(unix.accept().await?.0), Peer::Unix)),
@@ -135,16 +132,15 @@ pub struct Status(Mutex<(Phase, Instant)>);
 
 impl Status {
     fn get(&self) -> (Phase, Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0)
     }
 
     fn set(&self, phase: Phase) {
-        let since = if phase == Phase::Idle {
-            Instant::now()
-        } else {
-            self.get().1
-        };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (phase, since);
+        let mut status = lock(&self.0);
+        status.0 = phase;
+        if phase == Phase::Idle {
+            status.1 = Instant::now();
+        }
     }
 
     /// The request is complete, and the connection no longer one to give way.
@@ -166,9 +162,11 @@ struct Shared {
     ended: Event,
 }
 
+/// A connection, and what it is doing.
+type Entry = (Task<()>, Arc<Status>);
+
 /// The connections there are.
-#[derive(Default)]
-struct Table(Mutex<Vec<(Task<()>, Arc<Status>)>>);
+type Table = Mutex<Vec<Entry>>;
 
 impl Server {
     /// A server that begins with [`Server::run`]; its listeners listen already.
@@ -207,8 +205,11 @@ impl Server {
             }
         }
         shared.stopping.store(true, Relaxed);
+        let mut busy = mem::take(&mut *lock(&table));
+        // Dropping a task closes its connection.
+        busy.retain(|(_, status)| status.get().0 != Phase::Idle);
         let ending = async {
-            for task in table.close_idle() {
+            for (task, _) in busy {
                 task.await;
             }
         };
@@ -219,50 +220,32 @@ impl Server {
     }
 }
 
-impl Table {
-    /// Forgets those that ended.
-    fn sweep(&self) {
-        self.entries(|entries| entries.retain(|(task, _)| !task.is_finished()));
-    }
+/// Forgets those that ended.
+fn sweep(entries: &mut Vec<Entry>) {
+    entries.retain(|(task, _)| !task.is_finished());
+}
 
-    fn entries<T>(&self, work: impl FnOnce(&mut Vec<(Task<()>, Arc<Status>)>) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+/// Whether there is room for another one, if need be that of the one which
+/// is longest without a complete request; none when there is not even room
+/// for saying so.
+fn make_room(entries: &mut Vec<Entry>) -> Option<bool> {
+    sweep(entries);
+    let phases = || entries.iter().map(|(_, status)| status.get());
+    let leaving = phases().filter(|(phase, _)| *phase == Phase::Leaving);
+    let leaving = leaving.count();
+    if entries.len() - leaving < HTTP_CONNECTIONS_MAX {
+        return Some(true);
     }
-
-    /// Whether there is room for another one, if need be that of the one which
-    /// is longest without a complete request; none when there is not even room
-    /// for saying so.
-    fn make_room(&self) -> Option<bool> {
-        self.sweep();
-        self.entries(|entries| {
-            let phases = || entries.iter().map(|(_, status)| status.get());
-            let leaving = phases()
-                .filter(|(phase, _)| *phase == Phase::Leaving)
-                .count();
-            if entries.len() - leaving < HTTP_CONNECTIONS_MAX {
-                return Some(true);
-            }
-            let waiting = phases().enumerate().filter_map(|(at, (phase, since))| {
-                matches!(phase, Phase::Idle | Phase::Reading).then_some((since, at))
-            });
-            match waiting.min() {
-                // Dropping the task closes the connection.
-                Some((_, at)) => drop(entries.swap_remove(at)),
-                None if leaving < HTTP_BUSY_MAX => return Some(false),
-                None => return None,
-            }
-            Some(true)
-        })
+    let waiting = phases().enumerate().filter_map(|(at, (phase, since))| {
+        matches!(phase, Phase::Idle | Phase::Reading).then_some((since, at))
+    });
+    match waiting.min() {
+        // Dropping the task closes the connection.
+        Some((_, at)) => drop(entries.swap_remove(at)),
+        None if leaving < HTTP_BUSY_MAX => return Some(false),
+        None => return None,
     }
-
-    /// Closes what is between two requests, and hands out the rest.
-    fn close_idle(&self) -> Vec<Task<()>> {
-        let entries = self.entries(mem::take);
-        let busy = entries
-            .into_iter()
-            .filter(|(_, status)| status.get().0 != Phase::Idle);
-        busy.map(|(task, _)| task).collect()
-    }
+    Some(true)
 }
 
 /// Takes in what comes, for ever.
@@ -276,15 +259,15 @@ async fn accept(listener: &Listener, executor: &Executor<'_>, table: &Table, sha
         };
         let accepted = async { Some(listener.accept().await) };
         match accepted.or(swept).await {
-            None => table.sweep(),
+            None => sweep(&mut lock(table)),
             Some(Ok((stream, peer))) => {
-                let Some(welcome) = table.make_room() else {
+                let Some(welcome) = make_room(&mut lock(table)) else {
                     continue;
                 };
                 let phase = if welcome { Phase::Idle } else { Phase::Leaving };
                 let status = Arc::new(Status(Mutex::new((phase, Instant::now()))));
                 let serving = serve(stream, peer, Arc::clone(&status), Arc::clone(shared));
-                table.entries(|entries| entries.push((executor.spawn(serving), status)));
+                lock(table).push((executor.spawn(serving), status));
                 is_failing = false;
                 // However many come: those that are here have their turn.
                 future::yield_now().await;
@@ -349,14 +332,12 @@ async fn exchange(conn: &mut Conn<Stream>, peer: Peer, status: &Status, shared: 
 
 /// Answers what never became an exchange.
 async fn refuse(conn: &mut Conn<Stream>, status: u16, reason: &str) {
-    put_start(&mut conn.out, status);
     let out = &mut conn.out;
-    put_line(out, format_args!("Content-Type: text/plain; charset=utf-8"));
-    let len = reason.len();
-    put_line(
-        out,
-        format_args!("Content-Length: {len}\r\nConnection: close\r\n"),
-    );
+    put_start(out, status);
+    put_field(out, "Content-Type", TEXT);
+    put_framing(out, Some(reason.len() as u64));
+    put_field(out, "Connection", "close");
+    put_line(out, format_args!(""));
     // A peer that does not take it is closed all the same.
     if conn.send_out(reason.as_bytes(), HTTP_LINGER).await.is_ok() {
         linger(conn).await;
@@ -369,7 +350,6 @@ async fn linger(conn: &mut Conn<Stream>) {
     conn.stream().half_close();
     conn.body = super::body::Body::UntilClose;
     // Whatever it comes to, the connection is closed next.
-    let _ = conn
-        .skip_body(HTTP_LINGER_BYTES_MAX, after(HTTP_LINGER))
-        .await;
+    let end = after(HTTP_LINGER);
+    let _ = conn.skip_body(HTTP_LINGER_BYTES_MAX, end).await;
 }
