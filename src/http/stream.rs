@@ -74,72 +74,73 @@ impl Endpoint {
         end: Option<Instant>,
     ) -> Result<Stream, Error> {
         let name = self.name();
-        let slow =
-            |what: &str| Error::new(ErrorKind::Timeout, format!("{what}: it takes too long"));
-        let no_connection = || slow(&format!("cannot connect to {name}"));
+        let no_connection = (ErrorKind::Connect, format!("cannot connect to {name}"));
         let connect = deadline(timeouts.connect, end);
         let (host, port) = match self {
             Endpoint::Unix(path) => {
-                let opened = within(connect, Async::<UnixStream>::connect(path)).await;
-                let opened = opened.ok_or_else(no_connection)?;
-                let unix = opened.map_err(|err| cannot_connect(&name, &err))?;
-                return Ok(Box::new(unix));
+                let unix = async { Async::<UnixStream>::connect(path).await.map_err(text) };
+                return Ok(Box::new(step(connect, no_connection, unix).await?));
             }
             Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } => (host, *port),
         };
-        let found = within(deadline(timeouts.resolve, end), resolve(host, port)).await;
-        let addresses =
-            found.ok_or_else(|| slow(&format!("cannot find the address of {host}")))??;
+        let no_address = format!("cannot find the address of {host}");
+        let find = deadline(timeouts.resolve, end);
+        let found = step(find, (ErrorKind::Resolve, no_address), resolve(host, port)).await?;
         let connect = deadline(timeouts.connect, end);
-        let tcp = within(connect, connect_any(&addresses, &name)).await;
-        let tcp = tcp.ok_or_else(no_connection)??;
+        let tcp = step(connect, no_connection, connect_any(&found)).await?;
         let Endpoint::Tls { roots, .. } = self else {
             return Ok(Box::new(tcp));
         };
-        let secure = within(deadline(timeouts.tls, end), roots.connect(tcp, host)).await;
-        secure.ok_or_else(|| slow(&format!("no secure connection to {host}")))?
+        let no_agreement = format!("no secure connection to {host}");
+        let agree = deadline(timeouts.tls, end);
+        step(
+            agree,
+            (ErrorKind::Tls, no_agreement),
+            roots.connect(tcp, host),
+        )
+        .await
     }
 }
 
-/// What `work` comes to, if it does before `deadline`.
-async fn within<W: Future>(deadline: Instant, work: W) -> Option<W::Output> {
-    Watch::default().until(deadline, work).await.ok()
+/// What a step comes to, if it does before `deadline`; `failed` is what to say
+/// if not, in front of the reason.
+async fn step<T>(
+    deadline: Instant,
+    failed: (ErrorKind, String),
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<T, Error> {
+    let (kind, why) = match Watch::default().until(deadline, work).await {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(why)) => (failed.0, why),
+        Err(_) => (ErrorKind::Timeout, "it takes too long".into()),
+    };
+    Err(Error::new(kind, format!("{}: {why}", failed.1)))
 }
 
-fn cannot_connect(name: &str, err: &io::Error) -> Error {
-    Error::new(
-        ErrorKind::Connect,
-        format!("cannot connect to {name}: {err}"),
-    )
+fn text(err: io::Error) -> String {
+    err.to_string()
 }
 
 /// The addresses of a host, those of IPv6 and IPv4 taking turns.
-async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    let failed = |why: String| {
-        Error::new(
-            ErrorKind::Resolve,
-            format!("cannot find the address of {host}: {why}"),
-        )
-    };
     // The system's resolver blocks, so it gets a thread of its own, which ends
     // with the answer, whether anybody still wants it or not.
     let (answer, answers) = async_channel::bounded(1);
     let asked = (host.to_owned(), port);
-    let thread = thread::Builder::new()
-        .name("resolve".into())
-        .spawn(move || {
-            let addresses = asked.to_socket_addrs().map(take_turns);
-            answer.try_send(addresses).ok();
-        });
-    thread.map_err(|err| failed(err.to_string()))?;
+    let thread = thread::Builder::new().name("resolve".into());
+    let started = thread.spawn(move || {
+        let addresses = asked.to_socket_addrs().map(take_turns);
+        answer.try_send(addresses).ok();
+    });
+    started.map_err(text)?;
     match answers.recv().await {
         Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
-        Ok(Ok(_)) => Err(failed("it has none".into())),
-        Ok(Err(err)) => Err(failed(err.to_string())),
-        Err(_) => Err(failed("the resolver ended without an answer".into())),
+        Ok(Ok(_)) => Err("it has none".into()),
+        Ok(Err(err)) => Err(text(err)),
+        Err(_) => Err("the resolver ended without an answer".into()),
     }
 }
 
@@ -164,8 +165,8 @@ fn take_turns(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 
 /// The first of these connections to stand; each address gets a head start
 /// before the next is tried beside it.
-async fn connect_any(addresses: &[SocketAddr], name: &str) -> Result<Async<TcpStream>, Error> {
-    let mut last = Error::new(ErrorKind::Connect, format!("cannot connect to {name}"));
+async fn connect_any(addresses: &[SocketAddr]) -> Result<Async<TcpStream>, String> {
+    let mut last = "it has no address".into();
     let mut running: Vec<future::Boxed<io::Result<Async<TcpStream>>>> = Vec::new();
     let mut waiting = addresses.iter();
     loop {
@@ -187,7 +188,7 @@ async fn connect_any(addresses: &[SocketAddr], name: &str) -> Result<Async<TcpSt
                 stream.get_ref().set_nodelay(true).ok();
                 return Ok(stream);
             }
-            Some(Err(err)) => last = cannot_connect(name, &err),
+            Some(Err(err)) => last = text(err),
             None => {}
         }
         if running.is_empty() && waiting.len() == 0 {
@@ -269,15 +270,20 @@ mod tests {
         let good = listener.local_addr().unwrap();
         let bad: SocketAddr = "127.0.0.1:1".parse().unwrap();
         for addresses in [vec![good], vec![bad, good], vec![bad, bad, good, bad]] {
-            let stream = block_on(connect_any(&addresses, "h")).unwrap();
+            let stream = block_on(connect_any(&addresses)).unwrap();
             assert_eq!(stream.get_ref().peer_addr().unwrap(), good, "{addresses:?}");
         }
-        let err = block_on(connect_any(&[bad, bad], "h")).unwrap_err();
-        assert_eq!(err.kind, ErrorKind::Connect);
-        let named = Endpoint::Tcp {
-            host: "localhost".into(),
-            port: good.port(),
+        assert!(block_on(connect_any(&[bad, bad])).is_err());
+        let connect = |host: &str, port| {
+            let host = host.into();
+            block_on(Endpoint::Tcp { host, port }.connect(&crate::http::tests::TIMEOUTS, None))
         };
-        assert!(block_on(named.connect(&crate::http::tests::TIMEOUTS, None)).is_ok());
+        assert!(connect("localhost", good.port()).is_ok());
+        let err = connect("127.0.0.1", bad.port()).unwrap_err();
+        assert_eq!(err.kind, ErrorKind::Connect);
+        assert!(
+            err.to_string()
+                .starts_with("cannot connect to 127.0.0.1:1: ")
+        );
     }
 }

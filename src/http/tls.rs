@@ -19,7 +19,6 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
 
 use super::stream::{Duplex, Stream};
-use super::{Error, ErrorKind};
 use crate::limits::{HTTP_TLS_OUT_BYTES_MAX, HTTP_TLS_SESSIONS_MAX};
 
 /// Who may vouch for a server, and all that connections to it share.
@@ -75,7 +74,12 @@ impl TlsRoots {
         })
     }
 
-    pub(super) async fn connect(&self, tcp: Async<TcpStream>, host: &str) -> Result<Stream, Error> {
+    /// A session with `host` over this connection, or why there is none.
+    pub(super) async fn connect(
+        &self,
+        tcp: Async<TcpStream>,
+        host: &str,
+    ) -> Result<Stream, String> {
         let tls = TlsStream::connect(tcp, host, self).await;
         Ok(Box::new(tls?))
     }
@@ -90,19 +94,15 @@ pub struct TlsStream<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     /// Agrees on a session with `host`, who must prove that name.
-    pub async fn connect(stream: S, host: &str, roots: &TlsRoots) -> Result<Self, Error> {
-        let failed = |why: String| {
-            let text = format!("no secure connection to {host}: {why}");
-            Error::new(ErrorKind::Tls, text)
-        };
+    pub async fn connect(stream: S, host: &str, roots: &TlsRoots) -> Result<Self, String> {
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| failed("no certificate can be for such a name".into()))?;
+            .map_err(|_| "no certificate can be for such a name")?;
         let session = ClientConnection::new(Arc::clone(&roots.config), name);
-        let mut session = session.map_err(|err| failed(err.to_string()))?;
+        let mut session = session.map_err(|err| err.to_string())?;
         session.set_buffer_limit(Some(HTTP_TLS_OUT_BYTES_MAX));
         let mut tls = TlsStream { stream, session };
         let shaken = poll_fn(|cx| tls.poll_handshake(cx)).await;
-        shaken.map_err(|err| failed(explain(&err)))?;
+        shaken.map_err(|err| explain(&err))?;
         Ok(tls)
     }
 
@@ -245,29 +245,23 @@ fn or_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
 /// Why a handshake failed, so that a person knows what to look at.
 fn explain(err: &io::Error) -> String {
     use CertificateError as Cert;
-    let Some(tls) = err
-        .get_ref()
-        .and_then(|err| err.downcast_ref::<rustls::Error>())
-    else {
-        return match err.kind() {
-            io::ErrorKind::UnexpectedEof => "it closed during the handshake".into(),
-            _ => err.to_string(),
-        };
+    use rustls::Error::{InvalidCertificate, InvalidMessage};
+    let inner = err.get_ref().and_then(|err| err.downcast_ref());
+    let why = match inner {
+        None if err.kind() == io::ErrorKind::UnexpectedEof => "it closed during the handshake",
+        None => return err.to_string(),
+        Some(InvalidMessage(_)) => "it does not speak TLS; is it plain http?",
+        Some(InvalidCertificate(Cert::Expired | Cert::ExpiredContext { .. })) => {
+            "its certificate has expired"
+        }
+        Some(InvalidCertificate(Cert::NotValidYet | Cert::NotValidYetContext { .. })) => {
+            "its certificate is not valid yet; is the clock set?"
+        }
+        Some(InvalidCertificate(Cert::NotValidForName | Cert::NotValidForNameContext { .. })) => {
+            "its certificate is for another name"
+        }
+        Some(InvalidCertificate(Cert::UnknownIssuer)) => "its certificate's issuer is not known",
+        Some(other) => return other.to_string(),
     };
-    let text = match tls {
-        rustls::Error::InvalidMessage(_) => "it does not speak TLS; is it plain http?",
-        rustls::Error::InvalidCertificate(why) => match why {
-            Cert::Expired | Cert::ExpiredContext { .. } => "its certificate has expired",
-            Cert::NotValidYet | Cert::NotValidYetContext { .. } => {
-                "its certificate is not valid yet; is the clock set?"
-            }
-            Cert::NotValidForName | Cert::NotValidForNameContext { .. } => {
-                "its certificate is for another name"
-            }
-            Cert::UnknownIssuer => "its certificate's issuer is not known",
-            _ => return tls.to_string(),
-        },
-        _ => return tls.to_string(),
-    };
-    text.into()
+    why.into()
 }
