@@ -171,12 +171,21 @@ impl Response {
     /// Makes sure that there is a piece to be handed out; `false` at the end.
     async fn more(&mut self) -> Result<bool, Error> {
         while self.piece.is_empty() {
-            if self.decode()? {
-                continue;
-            }
             let Some(conn) = &mut self.conn else {
                 return Ok(false);
             };
+            if let Some(gunzip) = &mut self.gunzip {
+                match gunzip.next(conn.bytes(self.coded.clone())) {
+                    // More has to arrive.
+                    Ok(None) => {}
+                    Ok(Some(step)) => {
+                        self.coded.start += step.used;
+                        self.piece = step.data;
+                        continue;
+                    }
+                    Err(_) => return Err(self.failed(ConnError::Coding("a broken gzip stream"))),
+                }
+            }
             let result = conn.piece(deadline(self.idle, self.end)).await;
             match (result, &self.gunzip) {
                 (Ok(Some(piece)), None) => self.piece = piece,
@@ -189,22 +198,6 @@ impl Response {
             }
         }
         Ok(true)
-    }
-
-    /// Decodes some of what has arrived; `false` when more has to.
-    fn decode(&mut self) -> Result<bool, Error> {
-        let (Some(conn), Some(gunzip)) = (&self.conn, &mut self.gunzip) else {
-            return Ok(false);
-        };
-        match gunzip.next(conn.bytes(self.coded.clone())) {
-            Ok(None) => Ok(false),
-            Ok(Some(step)) => {
-                self.coded.start += step.used;
-                self.piece = step.data;
-                Ok(true)
-            }
-            Err(_) => Err(self.failed(ConnError::Coding("a broken gzip stream"))),
-        }
     }
 
     fn decoded(&self, piece: Range<usize>) -> &[u8] {

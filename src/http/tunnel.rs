@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -17,21 +18,22 @@ pub struct Tunnel {
     pub(super) early: Vec<u8>,
 }
 
-/// One way of a tunnel: bytes read and not yet written.
+/// One way of a tunnel: a buffer, and where in it are bytes not yet written.
 struct Way {
     buf: Vec<u8>,
-    pos: usize,
-    end: usize,
+    left: Range<usize>,
+    has_ended: bool,
 }
 
 impl Way {
     fn new(early: &[u8]) -> Way {
         let mut buf = early.to_vec();
         buf.resize(early.len().max(HTTP_TUNNEL_BUF_BYTES), 0);
+        let (left, has_ended) = (0..early.len(), false);
         Way {
             buf,
-            pos: 0,
-            end: early.len(),
+            left,
+            has_ended,
         }
     }
 
@@ -42,43 +44,33 @@ impl Way {
         from: &mut Stream,
         to: &mut Stream,
     ) -> Poll<io::Result<()>> {
-        loop {
-            while self.pos < self.end {
-                let bytes = &self.buf[self.pos..self.end];
+        while !self.has_ended {
+            while !self.left.is_empty() {
+                let bytes = &self.buf[self.left.clone()];
                 match ready!(Pin::new(&mut *to).poll_write(cx, bytes))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    some => self.pos += some,
+                    some => self.left.start += some,
                 }
             }
             ready!(Pin::new(&mut *to).poll_flush(cx))?;
-            (self.pos, self.end) = (
-                0,
-                ready!(Pin::new(&mut *from).poll_read(cx, &mut self.buf))?,
-            );
-            if self.end == 0 {
+            self.left = 0..ready!(Pin::new(&mut *from).poll_read(cx, &mut self.buf))?;
+            if self.left.is_empty() {
                 to.half_close();
-                return Poll::Ready(Ok(()));
+                self.has_ended = true;
             }
         }
+        Poll::Ready(Ok(()))
     }
 }
 
 /// Carries bytes between the two until both have ended, or one broke.
 pub(super) async fn join(ours: &mut Stream, early: &[u8], mut theirs: Tunnel) -> io::Result<()> {
     let (mut there, mut back) = (Way::new(early), Way::new(&theirs.early));
-    let (mut there_ended, mut back_ended) = (false, false);
     poll_fn(|cx| {
-        if !there_ended {
-            there_ended = there.poll(cx, ours, &mut theirs.stream)?.is_ready();
-        }
-        if !back_ended {
-            back_ended = back.poll(cx, &mut theirs.stream, ours)?.is_ready();
-        }
-        if there_ended && back_ended {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
-        }
+        let there = there.poll(cx, ours, &mut theirs.stream)?;
+        let back = back.poll(cx, &mut theirs.stream, ours)?;
+        ready!(there);
+        back.map(Ok)
     })
     .await
 }
