@@ -96,10 +96,8 @@ impl Gunzip {
             }
             _ => {}
         }
-        Ok(Some(Step {
-            used: 1,
-            data: 0..0,
-        }))
+        let (used, data) = (1, 0..0);
+        Ok(Some(Step { used, data }))
     }
 
     fn inflate(&mut self, input: &[u8]) -> Result<Option<Step>, BadGzip> {

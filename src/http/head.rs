@@ -125,11 +125,8 @@ impl<'b> Fields<'b> {
     /// The fields of a whole head: everything behind its first line.
     #[must_use]
     pub fn of(head: &'b [u8]) -> Fields<'b> {
-        let first = head
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .map_or(head.len(), |end| end + 1);
-        Fields(&head[first..])
+        let first = head.iter().position(|byte| *byte == b'\n');
+        Fields(&head[first.map_or(head.len(), |end| end + 1)..])
     }
 
     /// The values of every field of this name.
@@ -141,9 +138,8 @@ impl<'b> Fields<'b> {
     /// The value of the first field of this name; none if it is not UTF-8.
     #[must_use]
     pub fn get(self, name: &str) -> Option<&'b str> {
-        self.all(name)
-            .next()
-            .and_then(|value| str::from_utf8(value).ok())
+        let first = self.all(name).next()?;
+        str::from_utf8(first).ok()
     }
 
     /// Whether a field of this name, a list, has this element.
@@ -186,9 +182,8 @@ pub fn is_token(name: &[u8]) -> bool {
 /// Whether this may stand as a field's value.
 #[must_use]
 pub fn is_field_value(value: &[u8]) -> bool {
-    value
-        .iter()
-        .all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
+    let fits = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
+    value.iter().all(fits)
 }
 
 /// Appends a line to a head that is put together.
@@ -333,20 +328,16 @@ fn split_target(
     if method == "CONNECT" {
         return Err(NOT_IMPLEMENTED);
     }
-    if !target
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'#')
-    {
+    let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+    if !target.bytes().all(fits) {
         return Err(bad("the target holds what none may"));
     }
     if target == "*" && method == "OPTIONS" {
         return Ok((0..1, 1..1));
     }
+    let start = target.get(..ABSOLUTE.len()).unwrap_or_default();
     let mut path = 0;
-    if target
-        .get(..ABSOLUTE.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(ABSOLUTE))
-    {
+    if start.eq_ignore_ascii_case(ABSOLUTE) {
         let authority = &target[ABSOLUTE.len()..];
         let authority = &authority[..authority.find(['/', '?']).unwrap_or(authority.len())];
         if authority.is_empty() || !host.is_none_or(|host| eq(host, authority)) {
@@ -356,19 +347,14 @@ fn split_target(
     } else if !target.starts_with('/') {
         return Err(bad("the target has no known form"));
     }
-    let mark = target[path..]
-        .find('?')
-        .map_or(target.len(), |mark| path + mark);
-    let query = (mark + 1).min(target.len())..target.len();
-    // An absolute target without a path means `/`: the last slash of `http://`.
-    Ok((
-        if mark == path {
-            ABSOLUTE.len() - 1..ABSOLUTE.len()
-        } else {
-            path..mark
-        },
-        query,
-    ))
+    let len = target.len();
+    let mark = target[path..].find('?').map_or(len, |mark| path + mark);
+    let query = (mark + 1).min(len)..len;
+    if mark == path {
+        // An absolute target without a path means `/`: the last slash of `http://`.
+        return Ok((ABSOLUTE.len() - 1..ABSOLUTE.len(), query));
+    }
+    Ok((path..mark, query))
 }
 
 fn request_body(fields: Fields<'_>, http10: bool) -> Result<Body, HeadError> {
@@ -396,9 +382,8 @@ pub fn decimal(value: &[u8]) -> Result<u64, HeadError> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(bad("Content-Length is not a number"));
     }
-    Ok(value
-        .iter()
-        .fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+    let digits = value.iter().map(|digit| u64::from(digit - b'0'));
+    Ok(digits.fold(0, |number, digit| number * 10 + digit))
 }
 
 fn keeps_alive(fields: Fields<'_>, http10: bool) -> bool {
@@ -436,12 +421,10 @@ pub fn response(head: &[u8], to_head: bool) -> Result<ResponseHead, HeadError> {
         return Err(bad("the status is not one of HTTP"));
     }
     let fields = Fields::of(head);
-    let (body, sure) = response_body(fields, http10)?;
-    let body = if to_head || status < 200 || matches!(status, 204 | 304) {
-        Body::None
-    } else {
-        body
-    };
+    let (mut body, sure) = response_body(fields, http10)?;
+    if to_head || status < 200 || matches!(status, 204 | 304) {
+        body = Body::None;
+    }
     let keep_alive = sure && body != Body::UntilClose && keeps_alive(fields, http10);
     Ok(ResponseHead {
         status,

@@ -7,7 +7,7 @@
 use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -94,9 +94,7 @@ impl Idle {
     /// An idle server says nothing: an end, an error and a byte all mean that
     /// the connection is of no more use.
     fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
-        matches!(
-            Pin::new(self.conn.stream()).poll_read(cx, &mut [0]),
-            Poll::Pending
-        )
+        let said = Pin::new(self.conn.stream()).poll_read(cx, &mut [0]);
+        said.is_pending()
     }
 }

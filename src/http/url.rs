@@ -28,10 +28,8 @@ impl std::error::Error for UrlError {}
 impl Url {
     /// Reads `http://host[:port][/base/path]`, or the same with `https`.
     pub fn parse(text: &str) -> Result<Url, UrlError> {
-        if !text
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
-        {
+        let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
+        if !text.bytes().all(fits) {
             return Err(UrlError(
                 "it holds a space or another character no URL may hold",
             ));
