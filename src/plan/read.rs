@@ -306,6 +306,12 @@ fn name_apps(
         app.name.clone_from(name);
         app.installed = releases.first().map(|release| release.as_str().into());
     }
+    // An app of which nothing is there yet has its refusal to show (HL-25).
+    for (uuid, app) in target.into_iter().flat_map(|target| &target.apps) {
+        if matches!(app.release, AppRelease::Rejected(_)) {
+            apps.entry(uuid.clone()).or_default();
+        }
+    }
     for (uuid, app) in apps.iter_mut() {
         if let Some(before) = before.apps.get(uuid) {
             app.rejected.clone_from(&before.rejected);

@@ -136,3 +136,31 @@ fn d_27_an_address_that_is_not_loopback_wants_the_local_key() {
     assert_eq!(get(&format!("/v3/status?apikey={key}"), &[]), 200);
     assert!(!agent.log().contains(&key), "the key is in the log");
 }
+
+/// D-39: contracts are held against this device, and an unmet one changes nothing.
+#[test]
+fn d_39_an_unmet_contract_refuses_the_app_with_its_path() {
+    let dir = Scratch::new();
+    let agent = start(&dir, vec![]);
+    let app = |kind: &str, slug: &str, version: &str| {
+        let contract = json!({"requires": [{"type": kind, "slug": slug, "version": version}]});
+        let main = json!({"id": 1, "image": "a", "contract": contract});
+        json!({"id": 1, "name": "x", "releases": {"r": {"services": {"main": main}}}}).to_string()
+    };
+    let post = |body: String| {
+        raw(
+            &agent,
+            "POST",
+            "/v3/device/apps/a",
+            "application/json",
+            body.as_bytes(),
+        )
+    };
+    let (status, body) = post(app("sw.kernel", "linux", ">=900"));
+    assert_eq!(status, 422, "{body}");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let path = "releases.r.services.main.contract.requires[0]";
+    assert_eq!(body["errors"][0]["path"], path);
+    assert_eq!(post(app("sw.kernel", "linux", ">=2")).0, 202);
+    assert_eq!(post(app("sw.spec", "compose", ">=2")).0, 202);
+}

@@ -252,3 +252,41 @@ fn r_rep_4_a_backend_that_fails_gets_the_newest_state_later() {
     });
     assert_eq!(found["releases"]["ff11"]["update_status"], "done");
 }
+
+/// Target-state 4.2, 4.5: what a service is told and held against comes from the device.
+#[test]
+fn ts_4_2_ts_4_5_the_key_for_who_asks_and_contracts_app_by_app() {
+    let (_alone, mine, uuid) = (alone(), App::new(), unique());
+    let backend = Backend::start();
+    let asks = json!({"labels": {"io.balena.features.balena-api": "1"}});
+    let good = app(
+        "aa11",
+        json!({"services": {"asks": service(7, asks), "does-not": service(8, json!({}))}}),
+    );
+    let mut main = service(9, json!({}));
+    main["contract"] = json!({"requires": [{"type": "sw.kernel", "version": ">=900"}]});
+    let bad = app("bb22", json!({"services": {"main": main}}));
+    backend.set_target(&target(&uuid, json!({&mine.0: good, "b": bad})));
+    let url = backend.url();
+    let it = start(backend, &uuid, Scratch::new());
+    it.agent.wait_for_log("is at its target");
+    it.agent
+        .wait_for_log("the contract requires sw.kernel >=900");
+    let env = |name: &str| {
+        let found = mine.service(name).unwrap();
+        let env = found["Config"]["Env"].as_array().unwrap().clone();
+        env.iter()
+            .map(|one| one.as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    for prefix in ["BALENA", "RESIN"] {
+        assert!(env("asks").contains(&format!("{prefix}_API_KEY=secret-key")));
+        assert!(env("asks").contains(&format!("{prefix}_API_URL={url}")));
+    }
+    assert!(!env("does-not").iter().any(|one| one.contains("secret-key")));
+    assert!(!it.agent.log().contains("secret-key"));
+    until("the rejected release", || {
+        let (_, app) = it.agent.call("GET", "/v3/device/apps/b", None);
+        (app["rejected_release"] == "bb22").then_some(())
+    });
+}

@@ -9,17 +9,61 @@ use crate::support::image;
 
 /// Every vector of a kind.
 pub fn all(kind: &'static str) -> impl Iterator<Item = Value> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/target");
+    documents("target")
+        .filter(move |(_, vector)| vector["kind"] == kind)
+        .map(|(_, vector)| vector)
+}
+
+/// The realistic apps, less what this machine may not have: as many CPUs, other runtimes,
+/// the architecture that a contract wants, an engine that mounts parts of volumes.
+pub fn realistic() -> impl Iterator<Item = Value> {
+    let documents = documents("apps");
+    let apps = documents.filter(|(name, _)| !name.ends_with(".expected") && name != "context");
+    apps.flat_map(|(_, mut document)| {
+        let devices = document.as_object_mut().unwrap();
+        let only = devices.values_mut().next().unwrap();
+        let device = if only["apps"].is_object() {
+            only.take()
+        } else {
+            document
+        };
+        apps_of(&device)
+    })
+    .map(|mut app| {
+        for release in app["releases"].as_object_mut().unwrap().values_mut() {
+            for service in release["services"].as_object_mut().unwrap().values_mut() {
+                service.as_object_mut().unwrap().remove("contract");
+                let volumes = service.pointer_mut("/composition/volumes");
+                if let Some(volumes) = volumes.and_then(Value::as_array_mut) {
+                    volumes.retain(|mount| mount["volume"]["subpath"].is_null());
+                }
+                if let Some(composition) = service["composition"].as_object_mut() {
+                    composition
+                        .retain(|field, _| !["cpus", "cpuset", "runtime"].contains(&&**field));
+                }
+            }
+        }
+        app
+    })
+}
+
+fn documents(kind: &str) -> impl Iterator<Item = (String, Value)> + use<> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(kind);
     let mut paths: Vec<_> = std::fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|end| end == "json"))
         .collect();
     paths.sort();
-    paths
-        .into_iter()
-        .map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
-        .filter(move |vector: &Value| vector["kind"] == kind)
+    paths.into_iter().map(|path| {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        (
+            name,
+            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap(),
+        )
+    })
 }
 
 /// A vector of one service; the service that it borrows from is called `other` here.
@@ -49,7 +93,11 @@ pub fn case(vector: Value) -> Case {
 
 /// The user apps of a device's vector.
 pub fn apps(vector: &Value) -> Vec<Value> {
-    let apps = vector["input"]["apps"].as_object();
+    apps_of(&vector["input"])
+}
+
+fn apps_of(device: &Value) -> Vec<Value> {
+    let apps = device["apps"].as_object();
     apps.into_iter()
         .flatten()
         .map(|(_, app)| app.clone())
