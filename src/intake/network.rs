@@ -193,19 +193,16 @@ fn check_pool(pool: &mut Pool) -> Result<(), (&'static str, &'static str)> {
         return Err(("subnet", "expected a subnet, such as 10.1.0.0/16"));
     };
     let outside = "it is not in the subnet";
-    if pool
-        .gateway
-        .as_deref()
-        .is_some_and(|text| !subnet.has(text))
-    {
+    // Engines take an empty text for none.
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    if given(&pool.gateway).is_some_and(|text| !subnet.has(&text)) {
         return Err(("gateway", outside));
     }
-    let range = pool.ip_range.as_deref();
     let range_fits = |text: &str| {
         let range = Subnet::parse(text)?;
         Some(range.bits >= subnet.bits && subnet.contains(range.address) == Some(true))
     };
-    if range.is_some_and(|text| range_fits(text) != Some(true)) {
+    if given(&pool.ip_range).is_some_and(|text| range_fits(&text) != Some(true)) {
         return Err(("ip_range", outside));
     }
     if pool.aux_addresses.values().any(|text| !subnet.has(text)) {
@@ -232,6 +229,57 @@ mod tests {
             let parsed = Subnet::parse(subnet);
             let got = parsed.and_then(|parsed| parsed.contains(address.parse().unwrap()));
             assert_eq!(got, want, "{address} in {subnet}");
+        }
+    }
+
+    #[test]
+    fn issue_4_what_a_pool_may_say() {
+        let pool = |text: &str| {
+            let raw = serde_json::from_str(text).unwrap();
+            let read = network(Node::new(raw, &crate::intake::node::Path::Root));
+            read.map(|config| config.ipam.config[0].subnet.clone())
+                .map_err(|fault| fault.path)
+        };
+        let of = |pools: &str| pool(&format!(r#"{{"ipam":{{"config":[{{{pools}}}]}}}}"#));
+        #[rustfmt::skip]
+        let cases: &[(&str, Result<&str, &str>)] = &[
+            (r#""subnet":"10.1.2.3/16""#, Ok("10.1.0.0/16")), (r#""subnet":"fd00::5/64","gateway":"fd00::1""#, Ok("fd00::/64")),
+            (r#""subnet":"10.1.0.0/16","gateway":"","ip_range":"""#, Ok("10.1.0.0/16")),
+            (r#""subnet":"10.1.0.0/16","gateway":"10.1.0.1","ip_range":"10.1.5.0/24","aux_addresses":{"a":"10.1.9.9"}"#, Ok("10.1.0.0/16")),
+            ("", Err("subnet")), (r#""gateway":"10.1.0.1""#, Err("subnet")), (r#""subnet":"10.1.0.0""#, Err("subnet")),
+            (r#""subnet":"10.1.0.0/16","gateway":"10.2.0.1""#, Err("gateway")), (r#""subnet":"10.1.0.0/16","gateway":"x""#, Err("gateway")),
+            (r#""subnet":"10.1.0.0/16","ip_range":"10.0.0.0/8""#, Err("ip_range")), (r#""subnet":"10.1.0.0/16","aux_addresses":{"a":"::1"}"#, Err("aux_addresses")),
+        ];
+        for (text, want) in cases {
+            let want = want.map(|subnet| Some(subnet.to_owned()));
+            let want = want.map_err(|key| format!("ipam.config[0].{key}"));
+            assert_eq!(of(text), want, "{text}");
+        }
+        for driver in ["host", "null"] {
+            assert_eq!(
+                pool(&format!(r#"{{"driver":"{driver}"}}"#)).unwrap_err(),
+                "driver"
+            );
+        }
+    }
+
+    #[test]
+    fn issue_4_options_of_the_driver_local() {
+        #[rustfmt::skip]
+        let cases = [
+            (r#"{"driver_opts":{"type":"tmpfs","device":"tmpfs","o":"size=1m"}}"#, ""), (r#"{"driver_opts":{"size":"5"}}"#, ""),
+            (r#"{"driver":"other","driver_opts":{"x":"y"}}"#, ""), (r#"{"driver_opts":{"type":"tmpfs"}}"#, "driver_opts.type"),
+            (r#"{"driver_opts":{"device":"/x"}}"#, "driver_opts.device"), (r#"{"driver_opts":{"o":"bind"}}"#, "driver_opts.o"),
+            (r#"{"driver":"","driver_opts":{"x":"y"}}"#, "driver_opts.x"),
+        ];
+        for (text, want) in cases {
+            let raw = serde_json::from_str(text).unwrap();
+            let read = volume(Node::new(raw, &crate::intake::node::Path::Root));
+            assert_eq!(
+                read.map_or_else(|fault| fault.path, |_| String::new()),
+                want,
+                "{text}"
+            );
         }
     }
 }

@@ -4,7 +4,6 @@
 //! Containers are made and not run, so that no field needs a machine that has what it names.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
@@ -43,6 +42,48 @@ fn is_known(said: &str) -> bool {
     };
     let mut known = ONLY_THE_ENGINE_KNOWS.iter().chain(podman);
     known.any(|(text, _)| said.contains(text))
+}
+
+/// An agent whose requests to the engine are seen.
+struct Setup {
+    dir: Scratch,
+    proxy: Proxy,
+    options: Options<'static>,
+}
+
+impl Setup {
+    fn new() -> Setup {
+        Setup::with_retry(None)
+    }
+
+    /// With a first wait after a failure, ms: none comes when it is long.
+    fn with_retry(retry_ms: Option<u32>) -> Setup {
+        let dir = Scratch::new();
+        let proxy = Proxy::start(&dir.0);
+        let options = Options {
+            engine: Some(proxy.url.clone()),
+            retry_ms,
+            ..Options::default()
+        };
+        Setup {
+            dir,
+            proxy,
+            options,
+        }
+    }
+
+    /// A new process, which has read the engine.
+    fn agent(&self) -> Agent {
+        let agent = Agent::start(&self.dir.0, &self.options);
+        agent.get("/v3/device");
+        agent
+    }
+
+    /// Changes since there were so many.
+    fn changes_since(&self, before: usize) -> Vec<String> {
+        let all = self.proxy.changes().into_iter().skip(before);
+        all.map(|change| change.what).collect()
+    }
 }
 
 /// A composition, and what stands beside it in the service.
@@ -122,15 +163,9 @@ fn made(agent: &Agent, mine: &App, cases: &[&Case]) -> BTreeMap<String, String> 
 
 /// Makes the cases, compares what the engine has with what was sent, and applies the same again.
 fn round_trip(cases: &[Case]) -> Vec<String> {
-    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
-    let proxy = Proxy::start(&dir.0);
-    let options = Options {
-        engine: Some(proxy.url.clone()),
-        retry_ms: Some(600_000),
-        ..Options::default()
-    };
-    let agent = Agent::start(&dir.0, &options);
-    agent.get("/v3/device");
+    let (_alone, setup) = (alone(), Setup::with_retry(Some(600_000)));
+    let mine = App::new();
+    let agent = setup.agent();
     let all: Vec<&Case> = cases.iter().collect();
     let refused = made(&agent, &mine, &all);
     let good: Vec<&Case> = cases
@@ -154,7 +189,7 @@ fn round_trip(cases: &[Case]) -> Vec<String> {
     );
     agent.wait_for("done");
 
-    let changes = proxy.changes();
+    let changes = setup.proxy.changes();
     for case in &good {
         let create = changes.iter().rev().find(|change| {
             change.what.starts_with("POST /containers/create")
@@ -168,8 +203,12 @@ fn round_trip(cases: &[Case]) -> Vec<String> {
             faults.push(format!("{}: {fault}\n    {}", case.name, case.service));
         }
     }
-    let again = applied_again(agent, &mine, &good, (&dir.0, &options), &proxy);
-    faults.extend(again.map(|what| format!("a second apply changes: {what}")));
+    let again = applied_again(agent, &mine, &good, &setup);
+    faults.extend(
+        again
+            .into_iter()
+            .map(|what| format!("a second apply changes: {what}")),
+    );
     faults
 }
 
@@ -186,27 +225,16 @@ fn round_trips(cases: &[Case], batch: usize) {
 }
 
 /// Every change when the same target is given once more, and once more to a new process.
-fn applied_again(
-    agent: Agent,
-    mine: &App,
-    good: &[&Case],
-    start: (&Path, &Options<'_>),
-    proxy: &Proxy,
-) -> impl Iterator<Item = String> {
-    let before = proxy.changes().len();
+fn applied_again(agent: Agent, mine: &App, good: &[&Case], setup: &Setup) -> Vec<String> {
+    let before = setup.proxy.changes().len();
     assert_eq!(made(&agent, mine, good), BTreeMap::new());
     agent.wait_for("done");
     agent.stop();
-    let agent = Agent::start(start.0, start.1);
-    agent.get("/v3/device");
+    let agent = setup.agent();
     agent.wait_for("done");
     assert_eq!(made(&agent, mine, good), BTreeMap::new());
     agent.wait_for("done");
-    proxy
-        .changes()
-        .into_iter()
-        .skip(before)
-        .map(|change| change.what)
+    setup.changes_since(before)
 }
 
 #[test]
@@ -285,29 +313,20 @@ fn issue_4_realistic_apps() {
 }
 
 fn each_applied_again(apps: Vec<Value>) {
-    let (_alone, dir) = (alone(), Scratch::new());
-    let proxy = Proxy::start(&dir.0);
-    let options = Options {
-        engine: Some(proxy.url.clone()),
-        ..Options::default()
-    };
+    let (_alone, setup) = (alone(), Setup::new());
     for document in apps {
-        let mine = App::new();
-        let agent = Agent::start(&dir.0, &options);
-        agent.get("/v3/device");
+        let (mine, agent) = (App::new(), setup.agent());
         let apply = || {
             agent.set(&mine.0, &document);
             agent.wait_for("done");
-            proxy.changes().len()
+            setup.proxy.changes().len()
         };
         let before = apply();
         apply();
         agent.stop();
-        let agent = Agent::start(&dir.0, &options);
-        agent.get("/v3/device");
+        let agent = setup.agent();
         agent.wait_for("done");
-        let again = proxy.changes().into_iter().skip(before);
-        let again: Vec<String> = again.map(|change| change.what).collect();
+        let again = setup.changes_since(before);
         assert_eq!(again, Vec::<String>::new(), "applying it again: {document}");
         agent.remove(&mine.0);
         agent.wait_for("done");

@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 
 use super::readback::plain;
-use super::{is_known, podman};
+use super::{Setup, is_known, podman};
 use crate::compose;
 use crate::support::engine::{App, app, call};
-use crate::support::proxy::Proxy;
-use crate::support::{Agent, Options, Scratch, alone, until};
+use crate::support::{alone, until};
 
 /// Why an engine may refuse what intake could not know.
 #[rustfmt::skip]
@@ -54,15 +53,8 @@ impl Case {
 
 #[test]
 fn issue_4_each_definition_of_a_network_and_of_a_volume() {
-    let (_alone, dir) = (alone(), Scratch::new());
-    let proxy = Proxy::start(&dir.0);
-    let options = Options {
-        engine: Some(proxy.url.clone()),
-        retry_ms: Some(600_000),
-        ..Options::default()
-    };
-    let agent = Agent::start(&dir.0, &options);
-    agent.get("/v3/device");
+    let (_alone, setup) = (alone(), Setup::with_retry(Some(600_000)));
+    let agent = setup.agent();
     let networks = compose::networks()
         .into_iter()
         .map(|body| ("networks", body));
@@ -95,7 +87,7 @@ fn issue_4_each_definition_of_a_network_and_of_a_volume() {
         refused.is_none()
     });
     agent.wait_for("done");
-    let changes = proxy.changes();
+    let changes = setup.proxy.changes();
     for case in &cases {
         let name = json!(format!("it_{}", case.mine.0));
         let sent = changes.iter().find(|change| change.body["Name"] == name);
@@ -103,17 +95,15 @@ fn issue_4_each_definition_of_a_network_and_of_a_volume() {
         let differences = differences(&sent.unwrap().body, &found);
         faults.extend(differences.map(|fault| format!("{fault}\n    {}", case.definition)));
     }
-    let before = proxy.changes().len();
+    let before = setup.proxy.changes().len();
     for case in &cases {
         agent.set(&case.mine.0, &case.document());
     }
     agent.wait_for("done");
     agent.stop();
-    let agent = Agent::start(&dir.0, &options);
-    agent.get("/v3/device");
-    agent.wait_for("done");
-    let again = proxy.changes().into_iter().skip(before);
-    faults.extend(again.map(|change| format!("a second apply changes: {}", change.what)));
+    setup.agent().wait_for("done");
+    let again = setup.changes_since(before).into_iter();
+    faults.extend(again.map(|what| format!("a second apply changes: {what}")));
     assert!(
         faults.is_empty(),
         "{} of {}:\n{}",
