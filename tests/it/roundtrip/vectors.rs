@@ -15,7 +15,7 @@ pub fn all(kind: &'static str) -> impl Iterator<Item = Value> {
 }
 
 /// The realistic apps, less what this machine may not have: as many CPUs, other runtimes,
-/// the architecture that a contract wants, an engine that mounts parts of volumes.
+/// an engine that mounts parts of volumes.
 pub fn realistic() -> impl Iterator<Item = Value> {
     let documents = documents("apps");
     let apps = documents.filter(|(name, _)| !name.ends_with(".expected") && name != "context");
@@ -32,7 +32,6 @@ pub fn realistic() -> impl Iterator<Item = Value> {
     .map(|mut app| {
         for release in app["releases"].as_object_mut().unwrap().values_mut() {
             for service in release["services"].as_object_mut().unwrap().values_mut() {
-                service.as_object_mut().unwrap().remove("contract");
                 let volumes = service.pointer_mut("/composition/volumes");
                 if let Some(volumes) = volumes.and_then(Value::as_array_mut) {
                     volumes.retain(|mount| mount["volume"]["subpath"].is_null());
@@ -104,12 +103,13 @@ fn apps_of(device: &Value) -> Vec<Value> {
         .collect()
 }
 
-/// An app with an image that is there, and none of its services running; `None` when it is
+/// An app with an image that is there, for any device, and none of its services running; `None` when it is
 /// refused, belongs to the host, or has nothing in it.
 pub fn runnable(mut app: Value) -> Option<Value> {
     let releases = app["releases"].as_object_mut()?;
     for (_, release) in releases {
         for (_, service) in release["services"].as_object_mut().into_iter().flatten() {
+            service.as_object_mut()?.remove("contract");
             service["image"] = json!(image());
             service["running"] = json!(false);
         }
