@@ -4,7 +4,7 @@ bench_apply() {
   local count rss private peak threads
   image_make helios-bench/sleep:1 $'CMD ["sleep", "infinity"]\nSTOPSIGNAL SIGKILL'
   IMAGE=$HELIOS_TEST_REGISTRY/helios-bench/sleep:1
-  row binary-mib "binary, static" "$(mib "$(($(stat -c %s "$BIN") / 1024))")" MiB
+  row binary-mib "binary, static" "$(awk -v b="$(stat -c %s "$BIN")" 'BEGIN { printf "%.3f", b / 1048576 }')" MiB
 
   bench_agent
   say "rest" "30 s"

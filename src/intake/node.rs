@@ -156,6 +156,14 @@ impl<'d, 'p> Node<'d, 'p> {
     where
         F: FnMut(&str, Node<'d, '_>) -> Result<(), Refusal>,
     {
+        self.members_to(&mut f)
+    }
+
+    /// The loop of [`Node::each_member`]: one piece of code for all its many callers.
+    fn members_to(
+        &self,
+        f: &mut dyn FnMut(&str, Node<'d, '_>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         for (key, raw) in &self.members()? {
             let path = self.path.key(key);
             f(key, Node::new(raw, &path))?;
@@ -168,6 +176,14 @@ impl<'d, 'p> Node<'d, 'p> {
     where
         F: FnMut(Node<'d, '_>) -> Result<(), Refusal>,
     {
+        self.elements_to(&mut f)
+    }
+
+    /// The loop of [`Node::each_element`], likewise.
+    fn elements_to(
+        &self,
+        f: &mut dyn FnMut(Node<'d, '_>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         if !self.is_list() {
             return Err(self.unexpected("a list"));
         }

@@ -19,11 +19,11 @@ const CPU_QUOTA_MIN: i64 = 1_000;
 const CPUS_MAX: u32 = 8192;
 
 /// Fields whose values no engine takes, alone or together, each with the reason.
-pub(super) fn faults(config: &ServiceConfig) -> Vec<(&'static str, String)> {
+pub(super) fn faults(config: &ServiceConfig) -> Vec<(&'static str, &'static str)> {
     let mut faults = Vec::new();
-    let mut fault = |field, is_wrong: bool, reason: &str| {
+    let mut fault = |field, is_wrong: bool, reason| {
         if is_wrong {
-            faults.push((field, reason.to_owned()));
+            faults.push((field, reason));
         }
     };
     let is = |field: &Option<String>, good: fn(&str) -> bool| {
@@ -91,7 +91,7 @@ pub(super) fn faults(config: &ServiceConfig) -> Vec<(&'static str, String)> {
 
 const MAC: &str = "expected a MAC address of six bytes";
 
-type Fault<'f> = dyn FnMut(&'static str, bool, &str) + 'f;
+type Fault<'f> = dyn FnMut(&'static str, bool, &'static str) + 'f;
 
 fn sizes(config: &ServiceConfig, fault: &mut Fault<'_>) {
     let (limit, reserved) = (config.mem_limit, config.mem_reservation);
