@@ -8,7 +8,9 @@ pub fn is_it() -> bool {
 /// Refusals that Docker does not have, or not before the start, and what they are about.
 #[rustfmt::skip]
 pub const REFUSES: &[(&str, &str)] = &[
-    ("stat /dev/none: no such file", "devices: looked for when the container is made"),
+    ("container create: stat /dev/", "devices: looked for when the container is made"),
+    ("systemd slice received as cgroup parent", "cgroup_parent: a slice only where systemd manages cgroups"),
+    ("cannot set hostname when running in the host UTS", "hostname: not with uts host"),
     ("no container with name or ID \"none\"", "ipc, pid: which containers of others there are"),
     ("requested CPUs are not available", "cpuset: which the machine has"),
     ("invalid IP address <nil>", "dns: only addresses"),
@@ -18,7 +20,7 @@ pub const REFUSES: &[(&str, &str)] = &[
     ("must provide at least one UID or GID mapping", "userns_mode: private needs mappings"),
     ("unknown mount option \"uid=", "tmpfs: no owner"),
     ("invalid label format", "labels: none without a name"),
-    ("cannot set shmsize when running in the {host } IPC Namespace", "shm_size: not with ipc host"),
+    ("cannot set shmsize when running in the", "shm_size: only with a private ipc"),
     ("volume options size and inodes not supported", "volumes: a size only on a file system with project quotas"),
 ];
 
