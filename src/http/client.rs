@@ -71,28 +71,16 @@ pub type Roots = dyn Fn() -> Result<Arc<TlsRoots>, String> + Send + Sync;
 /// connection of its own.
 #[derive(Debug)]
 pub struct Client {
-    server: Server,
+    pool: Arc<Pool>,
     timeouts: Timeouts,
-}
-
-/// The server of a client, and the connections to it that are idle.
-#[derive(Debug, Clone)]
-pub(super) struct Server {
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) pool: Arc<Pool>,
 }
 
 impl Client {
     /// A client that opens its first connection when it is first used.
     #[must_use]
     pub fn new(endpoint: Endpoint, timeouts: Timeouts) -> Client {
-        Client {
-            server: Server {
-                endpoint: Arc::new(endpoint),
-                pool: Arc::default(),
-            },
-            timeouts,
-        }
+        let pool = Arc::new(Pool::new(endpoint));
+        Client { pool, timeouts }
     }
 
     /// Sends a request and waits for the response's head.
@@ -101,14 +89,14 @@ impl Client {
     pub async fn send(&self, request: Request<'_>) -> Result<Response, Error> {
         let exchange = self.exchange(&request)?;
         let repeatable = matches!(request.method, "GET" | "HEAD" | "OPTIONS");
-        let mut pooled = self.server.pool.take();
+        let mut pooled = self.pool.take();
         loop {
             let is_pooled = pooled.is_some();
             let mut conn = match pooled.take() {
                 Some(conn) => conn,
                 None => exchange.connect().await?,
             };
-            let failed = |err| self.server.error(err);
+            let failed = |err| self.pool.error(err);
             let sent = exchange.send(&mut conn).await.map_err(failed)?;
             match exchange.wait(&mut conn, sent).await {
                 Ok(()) => return exchange.response(conn, sent).await.map_err(failed),
@@ -133,7 +121,7 @@ impl Client {
         let mut conn = exchange.connect().await?;
         exchange.write_head(&mut conn.out, true, length);
         let sent = exchange.send_pieces(&mut conn, length, source).await?;
-        let failed = |err| self.server.error(err);
+        let failed = |err| self.pool.error(err);
         exchange.wait(&mut conn, sent).await.map_err(failed)?;
         exchange.response(conn, sent).await.map_err(failed)
     }
@@ -188,7 +176,7 @@ impl Client {
         if !url.is_tls() {
             return Ok(Endpoint::Tcp { host, port });
         }
-        let roots = match &*self.server.endpoint {
+        let roots = match &self.pool.endpoint {
             Endpoint::Tls { roots, .. } => Arc::clone(roots),
             _ => roots().map_err(|why| Error::new(ErrorKind::Tls, why))?,
         };
@@ -197,12 +185,12 @@ impl Client {
 
     /// Where a target of this client is; a Unix socket is no place to be led from.
     fn place(&self, target: &str) -> Option<Place> {
-        let scheme = match &*self.server.endpoint {
+        let scheme = match &self.pool.endpoint {
             Endpoint::Unix(_) => return None,
             Endpoint::Tcp { .. } => "http",
             Endpoint::Tls { .. } => "https",
         };
-        let authority = self.server.endpoint.authority();
+        let authority = self.pool.endpoint.authority();
         Some(Place {
             server: Url::parse(&format!("{scheme}://{authority}")).ok()?,
             target: target.to_owned(),
@@ -215,10 +203,10 @@ impl Client {
         let end = timeouts.total.map(after);
         let given = |name| find(request.headers, name).is_some();
         // Between processes of one machine it would only cost.
-        let is_local = matches!(*self.server.endpoint, Endpoint::Unix(_));
+        let is_local = matches!(self.pool.endpoint, Endpoint::Unix(_));
         let offers_gzip = !is_local && !given("accept-encoding") && !given("range");
         Ok(Exchange {
-            server: &self.server,
+            pool: &self.pool,
             request,
             timeouts,
             end,
@@ -248,7 +236,7 @@ fn check(request: &Request<'_>) -> Result<(), Error> {
 
 /// One request on its way.
 struct Exchange<'r> {
-    server: &'r Server,
+    pool: &'r Arc<Pool>,
     request: &'r Request<'r>,
     timeouts: Timeouts,
     end: Option<Instant>,
@@ -257,7 +245,7 @@ struct Exchange<'r> {
 
 impl Exchange<'_> {
     async fn connect(&self) -> Result<Conn<Stream>, Error> {
-        let stream = self.server.endpoint.connect(&self.timeouts, self.end);
+        let stream = self.pool.endpoint.connect(&self.timeouts, self.end);
         Ok(Conn::new(stream.await?))
     }
 
@@ -284,9 +272,8 @@ impl Exchange<'_> {
         let mut sent = conn.send_out(&[], limit).await;
         while let (Ok(()), Some(piece)) = (&sent, source.next().await?) {
             if let Some(left) = &mut left {
-                *left = left
-                    .checked_sub(piece.len() as u64)
-                    .ok_or_else(other_length)?;
+                let less = left.checked_sub(piece.len() as u64);
+                *left = less.ok_or_else(other_length)?;
                 sent = conn.send(piece, limit).await;
             } else if !piece.is_empty() {
                 sent = conn.send_chunk(piece, limit).await;
@@ -295,7 +282,7 @@ impl Exchange<'_> {
         match (sent, left) {
             // It may have said why before it closed.
             (Err(ConnError::Io(_)), _) => Ok(Sent::Part),
-            (Err(err), _) => Err(self.server.error(err)),
+            (Err(err), _) => Err(self.pool.error(err)),
             (Ok(()), Some(1..)) => Err(other_length()),
             (Ok(()), Some(0)) => Ok(Sent::All),
             (Ok(()), None) => match conn.send_chunk(&[], limit).await {
@@ -326,14 +313,14 @@ impl Exchange<'_> {
             }
             head.keep_alive &= sent == Sent::All;
             let limits = (self.timeouts.idle, self.end);
-            return Response::new(conn, head, self.server.clone(), limits, self.offers_gzip);
+            return Response::new(conn, head, Arc::clone(self.pool), limits, self.offers_gzip);
         }
         Err(head::bad("it sends too many interim responses").into())
     }
 
     /// Puts the head together; the length is that of the body, if it is known.
     fn write_head(&self, out: &mut Vec<u8>, has_body: bool, length: Option<u64>) {
-        let (request, endpoint) = (self.request, &self.server.endpoint);
+        let (request, endpoint) = (self.request, &self.pool.endpoint);
         let given = |name: &str| find(request.headers, name).is_some();
         out.clear();
         let (method, target) = (request.method, request.target);
@@ -372,7 +359,7 @@ pub(super) fn deadline(limit: Duration, end: Option<Instant>) -> Instant {
     end.map_or(deadline, |end| end.min(deadline))
 }
 
-impl Server {
+impl Pool {
     /// What a connection's failure means to whoever sent the request.
     pub(super) fn error(&self, err: ConnError) -> Error {
         let name = self.endpoint.name();

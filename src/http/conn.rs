@@ -195,7 +195,8 @@ impl Buf {
 /// A stream, the bytes that have arrived on it, and where in them we are.
 #[derive(Debug)]
 pub struct Conn<S> {
-    stream: S,
+    /// The stream.
+    pub stream: S,
     watch: Watch,
     buf: Buf,
     /// What heads are put together in before they are sent.
@@ -207,24 +208,13 @@ pub struct Conn<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     /// A connection over a stream just opened.
     pub fn new(stream: S) -> Conn<S> {
-        let (watch, buf, out, body) = (Watch::default(), Buf::default(), Vec::new(), Body::None);
         Conn {
             stream,
-            watch,
-            buf,
-            out,
-            body,
+            watch: Watch::default(),
+            buf: Buf::default(),
+            out: Vec::new(),
+            body: Body::None,
         }
-    }
-
-    /// The stream.
-    pub fn stream(&mut self) -> &mut S {
-        &mut self.stream
-    }
-
-    /// The stream alone.
-    pub fn into_stream(self) -> S {
-        self.stream
     }
 
     /// The bytes of the current head.
@@ -268,15 +258,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     /// Takes the current head out, and the whole buffer with it: a pooled
     /// connection holds none.
     pub fn take_head(&mut self) -> Vec<u8> {
-        let Buf {
-            bytes: mut head,
-            head: len,
-            ..
-        } = mem::take(&mut self.buf);
-        head.truncate(len);
-        head.shrink_to_fit();
+        let mut buf = mem::take(&mut self.buf);
+        buf.bytes.truncate(buf.head);
+        buf.bytes.shrink_to_fit();
         (self.out, self.watch) = (Vec::new(), Watch::default());
-        head
+        buf.bytes
     }
 
     /// Waits for the first byte of the next message; `false` when the peer
@@ -304,13 +290,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     /// Where the next piece of the body lies in [`Conn::bytes`]; none at its end.
     pub async fn piece(&mut self, deadline: Instant) -> Result<Option<Range<usize>>, ConnError> {
         while !self.body.is_over() {
-            let step = self
-                .body
-                .next(self.buf.unread())
-                .map_err(|_| ConnError::Coding("broken chunks"))?;
+            let step = self.body.next(self.buf.unread());
+            let step = step.map_err(|_| ConnError::Coding("broken chunks"))?;
             if let Some(Step { used, data }) = step {
-                let start = self.buf.pos;
-                let is_data = !data.is_empty();
+                let (start, is_data) = (self.buf.pos, !data.is_empty());
                 self.buf.pos += used;
                 if is_data {
                     return Ok(Some(start..self.buf.pos));

@@ -238,7 +238,7 @@ impl<'c> Exchange<'c> {
         self.begin(101, headers, None, Answer::Done, &[]).await?;
         self.head.keep_alive = false;
         let early = self.conn.take_unread();
-        let joined = tunnel::join(self.conn.stream(), &early, to).await;
+        let joined = tunnel::join(&mut self.conn.stream, &early, to).await;
         joined.map_err(|err| self.lost(&err.into()))
     }
 

@@ -164,7 +164,7 @@ impl<'b> Iterator for Fields<'b> {
 }
 
 /// The elements of a comma-separated list.
-fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 

@@ -14,13 +14,15 @@ use async_io::Timer;
 use futures_lite::AsyncRead;
 
 use super::conn::Conn;
-use super::stream::Stream;
+use super::stream::{Endpoint, Stream};
 use crate::base::lock::lock;
 use crate::limits::HTTP_POOL_MAX;
 
-/// The idle connections to one server.
+/// A server, and the idle connections to it.
 #[derive(Debug)]
 pub struct Pool {
+    /// Where it is.
+    pub endpoint: Endpoint,
     idle: Mutex<Vec<Idle>>,
     timer: Mutex<Timer>,
 }
@@ -31,22 +33,22 @@ struct Idle {
     until: Instant,
 }
 
-impl Default for Pool {
-    fn default() -> Pool {
+impl Pool {
+    /// No connections so far.
+    pub fn new(endpoint: Endpoint) -> Pool {
         Pool {
+            endpoint,
             idle: Mutex::default(),
             timer: Mutex::new(Timer::never()),
         }
     }
-}
 
-impl Pool {
     /// The connection used last, if there is one that is still open.
     pub fn take(&self) -> Option<Conn<Stream>> {
         loop {
             let mut idle = lock(&self.idle).pop()?;
             let mut cx = Context::from_waker(Waker::noop());
-            if idle.until > Instant::now() && idle.is_open(&mut cx) {
+            if idle.is_of_use(&mut cx) {
                 return Some(idle.conn);
             }
         }
@@ -69,8 +71,7 @@ impl Pool {
         let mut cx = Context::from_waker(&waker);
         // Whatever is polled may wake somebody, us included: so not under the lock.
         let mut idle = mem::take(&mut *lock(&self.idle));
-        let now = Instant::now();
-        idle.retain_mut(|idle| idle.until > now && idle.is_open(&mut cx));
+        idle.retain_mut(|idle| idle.is_of_use(&mut cx));
         if let Some(first) = idle.iter().map(|idle| idle.until).min() {
             let mut timer = lock(&self.timer);
             timer.set_at(first);
@@ -91,10 +92,10 @@ impl Wake for Pool {
 }
 
 impl Idle {
-    /// An idle server says nothing: an end, an error and a byte all mean that
-    /// the connection is of no more use.
-    fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
-        let said = Pin::new(self.conn.stream()).poll_read(cx, &mut [0]);
-        said.is_pending()
+    /// Whether its time is not over and it is open. An idle server says nothing:
+    /// an end, an error and a byte all mean that the connection is of no more use.
+    fn is_of_use(&mut self, cx: &mut Context<'_>) -> bool {
+        let stream = Pin::new(&mut self.conn.stream);
+        self.until > Instant::now() && stream.poll_read(cx, &mut [0]).is_pending()
     }
 }

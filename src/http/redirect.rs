@@ -59,14 +59,11 @@ fn has_scheme(text: &str) -> bool {
 
 fn absolute(text: &str) -> Result<Place, Refusal> {
     let authority = text.find("://").map_or(0, |at| at + "://".len());
-    let end = text[authority..]
-        .find(['/', '?'])
-        .map_or(text.len(), |at| authority + at);
-    let server = Url::parse(&text[..end]).map_err(Refusal::Malformed)?;
-    Ok(Place {
-        server,
-        target: join("/", &text[end..]),
-    })
+    let end = text[authority..].find(['/', '?']);
+    let (server, target) = text.split_at(end.map_or(text.len(), |end| authority + end));
+    let server = Url::parse(server).map_err(Refusal::Malformed)?;
+    let target = join("/", target);
+    Ok(Place { server, target })
 }
 
 /// A relative reference on a target (RFC 3986 5.2.2).

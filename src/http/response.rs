@@ -2,14 +2,16 @@
 
 use std::mem;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Error;
 use super::body::Body;
-use super::client::{Server, deadline};
+use super::client::deadline;
 use super::conn::{Conn, ConnError};
 use super::gzip::Gunzip;
-use super::head::{Fields, ResponseHead};
+use super::head::{Fields, ResponseHead, elements};
+use super::pool::Pool;
 use super::stream::Stream;
 use super::tunnel::Tunnel;
 use crate::limits::{HTTP_DRAIN_BYTES_MAX, HTTP_POOL_IDLE};
@@ -32,7 +34,7 @@ pub struct Response {
     /// Where in the connection's or the decoder's bytes the body is that has
     /// not been handed out.
     piece: Range<usize>,
-    server: Server,
+    pool: Arc<Pool>,
     /// The longest silence.
     idle: Duration,
     /// The end of it all.
@@ -44,7 +46,7 @@ impl Response {
     pub(super) fn new(
         mut conn: Conn<Stream>,
         head: ResponseHead,
-        server: Server,
+        pool: Arc<Pool>,
         (idle, end): (Duration, Option<Instant>),
         offered_gzip: bool,
     ) -> Result<Response, ConnError> {
@@ -69,7 +71,7 @@ impl Response {
             gunzip,
             coded: 0..0,
             piece: 0..0,
-            server,
+            pool,
             idle,
             end,
         })
@@ -163,7 +165,7 @@ impl Response {
         let mut conn = self.conn.take_if(|_| self.status == 101)?;
         let early = conn.take_unread();
         Some(Tunnel {
-            stream: conn.into_stream(),
+            stream: conn.stream,
             early,
         })
     }
@@ -211,7 +213,7 @@ impl Response {
     fn failed(&mut self, err: ConnError) -> Error {
         self.keep = None;
         self.release();
-        self.server.error(err)
+        self.pool.error(err)
     }
 
     /// Gives the connection back, if its server and we have nothing left to say.
@@ -226,7 +228,7 @@ impl Response {
             .filter(|_| conn.body.is_over() && !conn.has_unread());
         self.head = conn.take_head();
         if let Some(keep) = keep.filter(|keep| !keep.is_zero()) {
-            self.server.pool.put(conn, keep);
+            self.pool.put(conn, keep);
         }
     }
 }
@@ -240,18 +242,12 @@ impl Drop for Response {
 /// How long the server lets us keep the connection: a second less than its
 /// hint, for the way there.
 fn keep_for(fields: Fields<'_>) -> Duration {
-    let hints = fields
-        .all("keep-alive")
-        .flat_map(|value| value.split(|byte| *byte == b','));
-    let secs = hints.filter_map(|hint| -> Option<u32> {
-        str::from_utf8(hint.trim_ascii())
-            .ok()?
-            .strip_prefix("timeout=")?
-            .parse()
-            .ok()
+    let secs = fields.all("keep-alive").flat_map(elements);
+    let secs = secs.filter_map(|hint| -> Option<u32> {
+        let secs = str::from_utf8(hint).ok()?.strip_prefix("timeout=")?;
+        secs.parse().ok()
     });
-    let keep = secs
-        .map(|secs| Duration::from_secs(u64::from(secs.saturating_sub(1))))
-        .min();
+    let keep = secs.min();
+    let keep = keep.map(|secs| Duration::from_secs(u64::from(secs.saturating_sub(1))));
     keep.map_or(HTTP_POOL_IDLE, |keep| keep.min(HTTP_POOL_IDLE))
 }

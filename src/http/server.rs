@@ -74,12 +74,6 @@ impl Listener {
         Ok(Listener::Unix(Async::new(listener)?, path.to_owned()))
     }
 
-    /// Whether it is a Unix socket.
-    #[must_use]
-    pub fn is_unix(&self) -> bool {
-        matches!(self, Listener::Unix(..))
-    }
-
     /// Where it listens, for people: address and real port, or path.
     #[must_use]
     pub fn local_addr(&self) -> String {
@@ -347,7 +341,7 @@ async fn refuse(conn: &mut Conn<Stream>, status: u16, reason: &str) {
 /// Closes our way, and reads on a little: closing both at once while bytes are
 /// under way could take our last answer from the peer.
 async fn linger(conn: &mut Conn<Stream>) {
-    conn.stream().half_close();
+    conn.stream.half_close();
     conn.body = super::body::Body::UntilClose;
     // Whatever it comes to, the connection is closed next.
     let end = after(HTTP_LINGER);

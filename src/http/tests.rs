@@ -544,7 +544,7 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
         0o600
     );
-    assert!(live.is_unix() && live.local_addr() == path.display().to_string());
+    assert!(matches!(live, Listener::Unix(..)) && live.local_addr() == path.display().to_string());
     assert_eq!(
         Listener::bind_unix(&path, 0o600).unwrap_err().kind(),
         std::io::ErrorKind::AddrInUse
