@@ -45,7 +45,7 @@ const FILE_LINES_MAX: usize = 600;
 const LONGER_FUNCTIONS: &[&str] = &[];
 const FUNCTION_LINES_MAX: usize = 70;
 /// Today's value and a little, gzip, TLS and tunnels included; 2,000 is the aim.
-const HTTP_LINES_MAX: usize = 2_925;
+const HTTP_LINES_MAX: usize = 2_890;
 
 fn sources() -> Vec<(String, String)> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
