@@ -86,6 +86,7 @@ pub(super) fn faults(config: &ServiceConfig) -> Vec<(&'static str, &'static str)
     sizes(config, &mut fault);
     cpus(config, &mut fault);
     networks(config, &mut fault);
+    host_namespaces(config, &mut fault);
     faults
 }
 
@@ -169,6 +170,27 @@ fn networks(config: &ServiceConfig, fault: &mut Fault<'_>) {
             fault("networks", true, reason);
         }
     }
+}
+
+/// Parameters that would change the host itself, whose namespace is used. (A name for it is
+/// left to the engine: a vector has `uts: host` with one.)
+fn host_namespaces(config: &ServiceConfig, fault: &mut Fault<'_>) {
+    let is_host = |mode: &Option<String>| mode.as_deref() == Some("host");
+    let any = |of_network| {
+        let mut keys = config.sysctls.keys();
+        keys.any(|key| key.starts_with("net.") == of_network)
+    };
+    fault(
+        "sysctls",
+        is_host(&config.network_mode) && any(true),
+        "with network_mode host those of net.* are the host's",
+    );
+    // What is allowed (target-state 2.19) and not of the network is all of this namespace.
+    fault(
+        "sysctls",
+        is_host(&config.ipc) && any(false),
+        "with ipc host those of kernel.* and fs.mqueue.* are the host's",
+    );
 }
 
 fn endpoint_fault(endpoint: &Endpoint) -> Option<&'static str> {
@@ -322,6 +344,8 @@ mod tests {
             (r#"{"network_mode":"service:x","hostname":"h","dns":["192.0.2.1"],"extra_hosts":["a:192.0.2.1"],"ports":["80"],"mac_address":"02:42:ac:11:00:07"}"#,
                 &["hostname", "dns", "extra_hosts", "ports", "mac_address"]),
             (r#"{"network_mode":"host","hostname":"h","dns":["192.0.2.1"],"ports":["80"]}"#, &[]),
+            (r#"{"network_mode":"host","sysctls":{"net.core.somaxconn":"1"}}"#, &["sysctls"]), (r#"{"network_mode":"host","sysctls":{"kernel.sem":"1"}}"#, &[]),
+            (r#"{"ipc":"host","sysctls":["fs.mqueue.msg_max=20"]}"#, &["sysctls"]), (r#"{"ipc":"host","sysctls":{"net.core.somaxconn":"1"}}"#, &[]),
             (r#"{"networks":{"n":{"ipv4_address":"::1"}}}"#, &["networks"]), (r#"{"networks":{"n":{"ipv6_address":"x"}}}"#, &["networks"]),
             (r#"{"networks":{"n":{"link_local_ips":["x"]}}}"#, &["networks"]), (r#"{"networks":{"n":{"mac_address":"x","ipv4_address":""}}}"#, &["networks"]),
             (r#"{"extra_hosts":["a:none"]}"#, &["extra_hosts[0]"]), (r#"{"extra_hosts":{"a":"x"}}"#, &["extra_hosts.a"]), (r#"{"extra_hosts":["a:[::1]"]}"#, &[]),
