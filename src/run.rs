@@ -18,7 +18,7 @@ use crate::flows::poll::poller::Timing;
 use crate::flows::poll::{Poll, Trigger};
 use crate::flows::seek::{Mailbox, events, local};
 use crate::flows::{poll, report, seek};
-use crate::host::{clock::SystemClock, facts};
+use crate::host::{clock::SystemClock, facts, locks::SharedDirs};
 use crate::http::client::{Endpoint, Timeouts};
 use crate::http::server::{Listener, Server};
 use crate::http::tls::TlsRoots;
@@ -206,6 +206,10 @@ impl Agent {
         let tools = Tools {
             engine: Arc::new(engine),
             store: Arc::new(store),
+            host: Arc::new(SharedDirs::open(
+                &config.host_runtime_dir,
+                &config.dirs.runtime,
+            )),
             clock,
             board: Arc::new(Latest::new(board)),
             facts: Arc::new(host_facts(&config, stored, &uuid)),

@@ -13,6 +13,7 @@ use super::{Docker, events, gone_is_done, labels, unreachable};
 use crate::base::date;
 use crate::base::percent::percent_encode_segment;
 use crate::limits;
+use crate::model::config::LOCK_TARGETS;
 use crate::model::current::{Container, Restart};
 use crate::model::status::{ContainerStatus, Health};
 use crate::model::{
@@ -57,8 +58,8 @@ struct Inspected<'a> {
     host_config: HostConfig<'a>,
     #[serde(borrow, default)]
     network_settings: Option<NetworkSettings<'a>>,
-    #[serde(default)]
-    mounts: Option<Vec<Mount>>,
+    #[serde(borrow, default)]
+    mounts: Option<Vec<Mount<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -117,11 +118,15 @@ struct NetworkSettings<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Mount {
-    #[serde(default)]
-    r#type: String,
-    #[serde(default)]
-    name: Option<String>,
+struct Mount<'a> {
+    #[serde(borrow, default)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    source: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    destination: Cow<'a, str>,
 }
 
 /// Whether an agent of this family made it: ours, upstream's or the legacy supervisor's.
@@ -144,10 +149,12 @@ fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
     let networks = found
         .network_settings
         .and_then(|settings| settings.networks);
-    let volumes = found.mounts.unwrap_or_default().into_iter();
-    let volumes = volumes
+    let mounts = found.mounts.unwrap_or_default();
+    let lock_dir = lock_dir(&mounts, &app, &service);
+    let volumes = mounts
+        .iter()
         .filter(|mount| mount.r#type == "volume")
-        .filter_map(|mount| mount.name);
+        .filter_map(|mount| mount.name.as_deref());
     let container = Container {
         id: (&*found.id).into(),
         release: release_of(name, &service, &app),
@@ -176,8 +183,21 @@ fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
             .collect(),
         volumes: volumes.map(Into::into).collect(),
         lenders: lenders(&found.host_config),
+        lock_dir,
     };
     Ok((app, (name.into(), container)))
+}
+
+/// What the container sees at the first of [`LOCK_TARGETS`] that it has, if it is not what
+/// this agent gives its service (D-38).
+fn lock_dir(mounts: &[Mount<'_>], app: &AppUuid, service: &ServiceName) -> Option<Arc<str>> {
+    let found = LOCK_TARGETS.iter().find_map(|target| {
+        let mut binds = mounts.iter().filter(|mount| mount.r#type == "bind");
+        binds.find(|mount| mount.destination == *target)
+    });
+    let source = found?.source.as_deref()?;
+    let usual = source.ends_with(&format!("/update-locks/{app}/{service}"));
+    (!usual).then(|| source.into())
 }
 
 /// Ids of the containers whose namespaces are shared; engines resolve names when they make it.

@@ -1,4 +1,5 @@
-//! This machine: its clocks and what it is.
+//! This machine: its clocks, what it is, and the directories it shares with services.
 
 pub mod clock;
 pub mod facts;
+pub mod locks;

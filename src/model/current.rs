@@ -99,6 +99,8 @@ pub struct Container {
     pub volumes: Vec<Arc<str>>,
     /// Ids of the containers whose namespaces it shares.
     pub lenders: Vec<Arc<str>>,
+    /// The host's directory that it sees at `/tmp/balena`; `None`: its service's own (D-38).
+    pub lock_dir: Option<Arc<str>>,
 }
 
 /// What a container was asked to be (D-11): the label of ours.

@@ -120,6 +120,7 @@ fn container(service: &str, target: &ServiceTarget, status: ContainerStatus) -> 
         networks: Vec::new(),
         volumes: Vec::new(),
         lenders: Vec::new(),
+        lock_dir: None,
     }
 }
 

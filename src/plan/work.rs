@@ -14,6 +14,7 @@ use crate::model::target::{AppRelease, AppTarget, ReleaseTarget};
 use crate::model::{AppUuid, ReleaseUuid, ServiceName};
 use crate::world::clock::Clock;
 use crate::world::engine::{Engine, EngineError, HostFacts, Kind};
+use crate::world::host::Host;
 use crate::world::store::Store;
 
 /// What every job of every app shares.
@@ -25,6 +26,8 @@ pub struct Tools {
     pub store: Arc<dyn Store>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Directories that services share with the agent.
+    pub host: Arc<dyn Host>,
     /// What everyone may look at.
     pub board: Shared,
     /// What containers are told about the device.

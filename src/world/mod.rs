@@ -14,6 +14,7 @@ use std::pin::Pin;
 
 pub mod clock;
 pub mod engine;
+pub mod host;
 pub mod remote;
 pub mod store;
 
