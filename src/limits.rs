@@ -46,6 +46,11 @@ pub const OWN_EVENTS_MAX: usize = 64;
 /// The current state is compared with the target at least so often (drift that made no event).
 pub const COMPARE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
+/// Two containers of a service run beside each other for so long, unless the label says
+/// otherwise (target-state 4.3).
+pub const HAND_OVER_DEFAULT: Duration = Duration::from_secs(60);
+/// Meanwhile the new one's word is looked for so often.
+pub const HAND_OVER_LOOK: Duration = Duration::from_millis(100);
 /// The longest wait between two tries of the same failing thing (D-19).
 pub const BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
 /// `GET /v3/device*` waits so long for the first read of the engine (D-34).

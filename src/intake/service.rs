@@ -1,15 +1,17 @@
 //! One service of a release: composition and service level together (target-state 1.2, 2.5).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::compose::{self, environment::variables};
 use super::contract;
 use super::node::{Members, Node, shown};
 use super::{Reading, Refusal};
+use crate::limits;
 use crate::model::config::environment::is_on;
 use crate::model::config::{Attachments, Endpoint};
-use crate::model::target::ServiceTarget;
+use crate::model::target::{ServiceTarget, Strategy};
 use crate::model::{ImageUri, NetworkName, ServiceConfig, ServiceName, VolumeName};
 
 /// Label of the composition that says what kind of image it is (target-state 4.4).
@@ -140,12 +142,8 @@ pub(super) fn read(
     if faults.len() > before {
         return None;
     }
-    let is_hostapp = composition
-        .config
-        .labels
-        .get(IMAGE_CLASS)
-        .map(String::as_str)
-        == Some("hostapp");
+    let class = composition.config.labels.get(IMAGE_CLASS);
+    let is_hostapp = class.is_some_and(|class| class == "hostapp");
     let mut config = composition.config;
     config.labels.extend(labels);
     config.environment.extend(environment.unwrap_or_default());
@@ -155,6 +153,7 @@ pub(super) fn read(
         config: "".into(),
         depends_on: composition.depends_on,
         running: running.flatten().unwrap_or(true),
+        strategy: strategy(&config.labels),
     };
     let mut draft = Draft::new(config, is_hostapp, target);
     draft.dropped = unmet.is_some();
@@ -163,6 +162,28 @@ pub(super) fn read(
         return None;
     }
     Some(draft)
+}
+
+/// The update strategy that the labels ask for; what means nothing is the default
+/// (target-state 4.3).
+fn strategy(labels: &BTreeMap<String, String>) -> Strategy {
+    let label = |name: &str| {
+        let prefixes = ["io.balena.update.", "io.resin.update."].iter();
+        prefixes
+            .filter_map(|prefix| labels.get(&format!("{prefix}{name}")))
+            .next()
+            .map(String::as_str)
+    };
+    match label("strategy") {
+        Some("kill-then-download") => Strategy::KillThenDownload,
+        Some("delete-then-download") => Strategy::DeleteThenDownload,
+        Some("hand-over") => {
+            let millis = label("handover-timeout").and_then(|text| text.parse().ok());
+            let given = millis.filter(|millis| *millis > 0);
+            Strategy::HandOver(given.map_or(limits::HAND_OVER_DEFAULT, Duration::from_millis))
+        }
+        _ => Strategy::DownloadThenKill,
+    }
 }
 
 /// One line for all fields of a composition that this agent does not know.
@@ -216,4 +237,33 @@ pub(super) fn id(node: Node<'_, '_>) -> Result<u32, Refusal> {
 fn image(node: Node<'_, '_>) -> Result<ImageUri, Refusal> {
     let text = node.str()?;
     ImageUri::parse(&text).map_err(|reason| node.refuse(reason.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ts_4_3_strategies_from_labels() {
+        let secs = |secs| Strategy::HandOver(Duration::from_secs(secs));
+        #[rustfmt::skip]
+        let cases: [(&[(&str, &str)], Strategy); 8] = [
+            (&[], Strategy::DownloadThenKill),
+            (&[("io.balena.update.strategy", "download-then-kill")], Strategy::DownloadThenKill),
+            (&[("io.balena.update.strategy", "Kill-Then-Download")], Strategy::DownloadThenKill),
+            (&[("io.resin.update.strategy", "kill-then-download")], Strategy::KillThenDownload),
+            (&[("io.balena.update.strategy", "delete-then-download"), ("io.resin.update.strategy", "hand-over")],
+                Strategy::DeleteThenDownload),
+            (&[("io.balena.update.strategy", "hand-over")], secs(60)),
+            (&[("io.balena.update.strategy", "hand-over"), ("io.balena.update.handover-timeout", "-1")], secs(60)),
+            (&[("io.balena.update.strategy", "hand-over"), ("io.resin.update.handover-timeout", "5000")], secs(5)),
+        ];
+        for (labels, want) in cases {
+            let labels = labels
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let labels: BTreeMap<_, _> = labels.collect();
+            assert_eq!(strategy(&labels), want, "{labels:?}");
+        }
+    }
 }

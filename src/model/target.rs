@@ -96,6 +96,33 @@ pub struct ServiceTarget {
     pub depends_on: BTreeMap<ServiceName, Dependency>,
     /// `false`: the container is to exist and not to run.
     pub running: bool,
+    /// How its next container takes over from the last.
+    pub strategy: Strategy,
+}
+
+/// How the container of a service takes over from its predecessor (target-state 7.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// The old one runs until the new image is there and the new container made (D-20).
+    #[default]
+    DownloadThenKill,
+    /// The old one goes before the new image is downloaded.
+    KillThenDownload,
+    /// So does the old image: what needs the least space.
+    DeleteThenDownload,
+    /// Both run beside each other until the new one says so, or for so long.
+    HandOver(Duration),
+}
+
+impl Strategy {
+    /// Whether the old container goes before the new image is there.
+    #[must_use]
+    pub const fn kills_first(self) -> bool {
+        matches!(
+            self,
+            Strategy::KillThenDownload | Strategy::DeleteThenDownload
+        )
+    }
 }
 
 /// How one service depends on another (target-state 2.10).

@@ -50,6 +50,10 @@ pub struct Board {
     pub disturbed: BTreeSet<Arc<str>>,
     /// Services whose container is being made right now.
     pub installing: BTreeSet<(AppUuid, ServiceName)>,
+    /// Update locks by app: those held, and one that somebody else holds.
+    pub locks: BTreeMap<AppUuid, Locks>,
+    /// Services whose new container runs beside the old one.
+    pub hand_overs: BTreeMap<(AppUuid, ServiceName), HandOver>,
     /// How far each app's lane is. Empty before the first target.
     pub lanes: BTreeMap<AppUuid, Lane>,
     /// A target was accepted and its lanes are not on the board yet.
@@ -65,6 +69,24 @@ pub struct Board {
     pub is_complete: bool,
     /// Apps that a local call removed.
     pub deleted: BTreeSet<AppUuid>,
+}
+
+/// The update locks of one app.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Locks {
+    /// Directories of the host whose locks are ours now.
+    pub held: Vec<Arc<str>>,
+    /// The lock that somebody else holds, and when it is looked at again.
+    pub refused: Option<(Arc<str>, Uptime)>,
+}
+
+/// A new container beside the old one (target-state 7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandOver {
+    /// When the old one goes anyway.
+    pub until: Uptime,
+    /// The new one has taken over, or its time is up.
+    pub is_done: bool,
 }
 
 /// How far one app is.
@@ -103,7 +125,9 @@ impl Board {
     #[must_use]
     pub fn next_try(&self, app: Option<&AppUuid>, now: Uptime) -> Option<Uptime> {
         let mine = self.troubles.iter().filter(|(part, _)| part.app() == app);
+        let lock = app.and_then(|app| self.locks.get(app)?.refused.as_ref());
         mine.map(|(_, trouble)| trouble.retry_at)
+            .chain(lock.map(|(_, at)| *at))
             .filter(|at| *at > now)
             .min()
     }
@@ -115,6 +139,27 @@ impl Board {
         self.recent
             .iter()
             .any(|(known, at)| **known == *name && late(*at))
+    }
+
+    /// The lock of an app that somebody else holds, as far as was known lately.
+    #[must_use]
+    pub fn locked(&self, app: &AppUuid, now: Uptime) -> Option<&str> {
+        let (path, at) = self.locks.get(app)?.refused.as_ref()?;
+        (*at > now).then_some(path)
+    }
+
+    /// Forgets which locks were in the way: they are looked at again at once (FD-05).
+    pub fn forget_refused_locks(&mut self) {
+        for locks in self.locks.values_mut() {
+            locks.refused = None;
+        }
+    }
+
+    /// Whether the new container of a service took over, or had its time.
+    #[must_use]
+    pub fn handed_over(&self, app: &AppUuid, service: &ServiceName) -> bool {
+        let key = (app.clone(), service.clone());
+        self.hand_overs.get(&key).is_some_and(|found| found.is_done)
     }
 
     /// Whether a part failed and its time has not come.

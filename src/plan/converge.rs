@@ -9,6 +9,7 @@ use super::rules::{self, Agenda, PartName, Situation, Wait};
 use super::window::{self, Ended};
 use super::work::{Active, Work};
 use super::{images, read};
+use crate::base::uptime::Uptime;
 use crate::model::ServiceName;
 
 /// Brings the app to its target and keeps it there until it is time to stop.
@@ -16,15 +17,18 @@ use crate::model::ServiceName;
 pub async fn lane(work: Arc<Work>) {
     while !work.cancel.is_set() {
         let seen = work.tools.board.version();
-        let mut agenda = work.agenda();
+        let look_again = work.watch_hand_overs();
+        let mut agenda = work.under_locks(work.agenda());
         if !agenda.is_empty() {
             work.show(Lane::Working);
             agenda = work.fresh(agenda).await;
+            agenda = work.under_locks(agenda);
             if !agenda.is_empty() {
                 work.step(&agenda).await;
             }
             continue;
         }
+        work.release_locks(&agenda);
         if agenda.is_reached() {
             if work.show(Lane::Reached) {
                 work.finish().await;
@@ -38,7 +42,7 @@ pub async fn lane(work: Arc<Work>) {
             work.show(Lane::Waiting(waiting(&agenda).into()));
         }
         // Showing is a change of the board too: one more look, then there is peace.
-        work.wait(seen).await;
+        work.wait(seen, look_again).await;
     }
 }
 
@@ -47,11 +51,12 @@ fn waiting(agenda: &Agenda) -> String {
     // What failed explains more than what merely waits for it.
     let weight = |wait: &Wait| match wait {
         Wait::Retry => 0,
-        Wait::Failed(..) => 1,
-        Wait::Image => 2,
-        Wait::Dependency(_) => 3,
-        Wait::Storage | Wait::OtherImages => 4,
-        Wait::Order => 5,
+        Wait::Locked(_) => 1,
+        Wait::Failed(..) => 2,
+        Wait::Image => 3,
+        Wait::Dependency(_) | Wait::HandOver => 4,
+        Wait::Storage | Wait::OtherImages => 5,
+        Wait::Order => 6,
     };
     let first = agenda.waiting.iter().min_by_key(|(_, wait)| weight(wait));
     first
@@ -67,7 +72,12 @@ fn blocked(agenda: &Agenda) -> Option<String> {
     let is_hopeless = |wait: &Wait| match wait {
         Wait::Failed(..) | Wait::Order => true,
         Wait::Dependency(name) => waits(name),
-        Wait::Image | Wait::OtherImages | Wait::Storage | Wait::Retry => false,
+        Wait::Image
+        | Wait::OtherImages
+        | Wait::Storage
+        | Wait::Retry
+        | Wait::HandOver
+        | Wait::Locked(_) => false,
     };
     if !agenda.waiting.values().all(is_hopeless) {
         return None;
@@ -99,6 +109,8 @@ impl Work {
                 has_image: &|uri| images::is_there(&board.device, uri),
                 waits: &waits,
                 disturbed: &board.disturbed,
+                locked: board.locked(&self.app, now),
+                handed_over: &|service| board.handed_over(&self.app, service),
             })
         })
     }
@@ -147,12 +159,13 @@ impl Work {
     }
 
     /// Waits for a change of the board, for the next try, or to be stopped.
-    async fn wait(&self, seen: u64) {
+    async fn wait(&self, seen: u64, look_again: Option<Uptime>) {
         let now = self.tools.clock.now();
         let next = self
             .tools
             .board
             .look(|board| board.next_try(Some(&self.app), now));
+        let next = next.into_iter().chain(look_again).min();
         let change = async {
             self.tools.board.newer(seen).await;
         };

@@ -10,11 +10,12 @@ use mahler::state::{Map, State};
 use mahler::task::{IO, enforce, with_io};
 use mahler::worker::Worker;
 
-use super::board::Part;
+use super::board::{Board, Part};
 use super::work::{Active, Cancel, Stopped, Tools};
 use crate::limits;
 use crate::model::ImageUri;
-use crate::model::current::Image;
+use crate::model::current::{Container, Image};
+use crate::model::target::{AppRelease, Strategy};
 use crate::world::engine::{EngineError, ImageFacts};
 
 /// The planner's state: which images are there.
@@ -82,13 +83,50 @@ fn missing(tools: &Tools, wanted: &[ImageUri]) -> Vec<ImageUri> {
     let now = tools.clock.now();
     tools.board.look(|board| {
         let missing = wanted.iter().filter(|uri| !is_there(&board.device, uri));
-        let may = |uri: &&ImageUri| !board.is_waiting(&Part::Image((*uri).clone()), now);
+        let may = |uri: &&ImageUri| {
+            !board.is_waiting(&Part::Image((*uri).clone()), now) && !is_held(board, uri)
+        };
         missing
             .filter(may)
             .take(limits::WINDOW_MAX)
             .cloned()
             .collect()
     })
+}
+
+/// Whether it is not to be downloaded yet, because everyone who wants it wants its old
+/// container gone first (target-state 7.1). A lock in the way of that holds back no
+/// download, unless the old image has to make room for it (FD-06).
+fn is_held(board: &Board, uri: &ImageUri) -> bool {
+    let mut users = 0;
+    let mut held = 0;
+    for (app, target) in board.target.iter().flat_map(|target| &target.apps) {
+        let AppRelease::Wanted(_, release) = &target.release else {
+            continue;
+        };
+        let mine = release.services.iter();
+        for (service, wanted) in mine.filter(|(_, wanted)| wanted.image == *uri) {
+            users += 1;
+            let locked = board
+                .locks
+                .get(app)
+                .is_some_and(|app| app.refused.is_some());
+            let waits = match wanted.strategy {
+                Strategy::KillThenDownload => !locked,
+                Strategy::DeleteThenDownload => true,
+                Strategy::DownloadThenKill | Strategy::HandOver(_) => false,
+            };
+            let is_old = |found: &Container| {
+                let image = found.identity.as_ref().map(|identity| &identity.image);
+                found.service == *service && image.is_none_or(|image| !image.same_artifact(uri))
+            };
+            let found = board.device.apps.get(app);
+            let has_old = found.is_some_and(|app| app.containers.values().any(is_old));
+            let is_going = board.installing.contains(&(app.clone(), service.clone()));
+            held += usize::from(waits && (has_old || is_going));
+        }
+    }
+    users > 0 && held == users
 }
 
 async fn run(pulls: &Arc<Pulls>, ready: &[ImageUri]) {

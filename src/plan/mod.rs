@@ -19,7 +19,9 @@
 pub mod board;
 pub mod converge;
 mod depends;
+mod goals;
 pub mod images;
+mod locks;
 pub mod names;
 pub mod read;
 pub mod rules;

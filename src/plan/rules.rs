@@ -13,7 +13,7 @@ use crate::model::{
     AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceConfig, ServiceName, VolumeName,
 };
 
-use super::depends::{dependencies, in_dependency_order};
+use super::goals::{add_leaving, add_services};
 use super::names::{is_right_name, network_name, volume_name};
 use super::stage::{Stage, Step, network};
 
@@ -34,6 +34,10 @@ pub struct Situation<'a> {
     pub waits: &'a dyn Fn(&PartName<'_>) -> bool,
     /// Containers, by id, that someone else stopped.
     pub disturbed: &'a BTreeSet<Arc<str>>,
+    /// The update lock of the app that somebody else holds.
+    pub locked: Option<&'a str>,
+    /// Whether the new container of a service said that it took over, or had its time.
+    pub handed_over: &'a dyn Fn(&ServiceName) -> bool,
 }
 
 /// A part of an app by name.
@@ -59,6 +63,8 @@ pub struct Agenda {
     pub services: BTreeMap<String, (Option<u8>, Option<u8>)>,
     /// Parts that are not there yet and may not go on, with the reason.
     pub waiting: BTreeMap<String, Wait>,
+    /// Something of it stops, renames or removes what runs: not without update locks.
+    pub needs_locks: bool,
 }
 
 /// Why a part that is not at its target stays where it is.
@@ -76,6 +82,10 @@ pub enum Wait {
     Failed(ServiceName, &'static str),
     /// It failed and waits for its next try.
     Retry,
+    /// Somebody holds the update lock of this path.
+    Locked(Box<str>),
+    /// Its new container has not said yet that it took over.
+    HandOver,
     /// Something else has to go first.
     Order,
 }
@@ -91,6 +101,8 @@ impl std::fmt::Display for Wait {
             Wait::Dependency(name) => write!(f, "it depends on '{name}'"),
             Wait::Failed(name, why) => write!(f, "it depends on '{name}', which {why}"),
             Wait::Retry => f.write_str("it failed and waits for its next try"),
+            Wait::Locked(path) => write!(f, "update lock '{path}' is held"),
+            Wait::HandOver => f.write_str("its new container has not taken over yet"),
             Wait::Order => f.write_str("something else has to go first"),
         }
     }
@@ -109,7 +121,7 @@ impl Agenda {
         self.is_empty() && self.waiting.is_empty()
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.networks.len() + self.volumes.len() + self.services.len()
     }
 
@@ -132,7 +144,7 @@ pub fn agenda(situation: &Situation<'_>) -> Agenda {
 
 // ---- networks
 
-fn is_stale(network: &Network, wanted: &crate::model::NetworkConfig) -> bool {
+pub(super) fn is_stale(network: &Network, wanted: &crate::model::NetworkConfig) -> bool {
     network.config.as_ref() != Some(wanted)
 }
 
@@ -177,7 +189,8 @@ fn add_networks(situation: &Situation<'_>, agenda: &mut Agenda) {
     }
 }
 
-fn add(
+/// Puts a change on the agenda, unless its part waits or the agenda is full.
+pub(super) fn add(
     situation: &Situation<'_>,
     agenda: &mut Agenda,
     part: PartName<'_>,
@@ -397,190 +410,5 @@ pub fn stage(
         others_run: all
             .into_iter()
             .any(|found| found.status == ContainerStatus::Running),
-    }
-}
-
-fn add_services(situation: &Situation<'_>, agenda: &mut Agenda) {
-    let Some((uuid, release)) = situation.release else {
-        return;
-    };
-    let all_images = release
-        .services
-        .values()
-        .all(|service| (situation.has_image)(&service.image));
-    for service in in_dependency_order(release) {
-        let target = &release.services[service];
-        let stage = stage(situation, service, target, (uuid, release));
-        if stage == Stage::DONE {
-            continue;
-        }
-        match goal(
-            situation,
-            service,
-            target,
-            (uuid, release),
-            (stage, all_images),
-        ) {
-            Ok((to, held_back)) => {
-                let change = (Some(stage.to_byte()), to.map(Stage::to_byte));
-                let before = agenda.len();
-                add(situation, agenda, PartName::Service(service), change);
-                if let (Some(wait), true) = (held_back, agenda.len() > before) {
-                    agenda.waiting.insert(format!("service '{service}'"), wait);
-                }
-            }
-            Err(wait) => {
-                agenda.waiting.insert(format!("service '{service}'"), wait);
-            }
-        }
-    }
-}
-
-/// How far a service may go now (`None`: its containers have to go first), and
-/// what holds it there; or why it may not move.
-fn goal(
-    situation: &Situation<'_>,
-    service: &ServiceName,
-    target: &ServiceTarget,
-    release: (&ReleaseUuid, &ReleaseTarget),
-    (stage, all_images): (Stage, bool),
-) -> Result<(Option<Stage>, Option<Wait>), Wait> {
-    let is_settled = matches!(stage.step, Step::Settled | Step::MisnamedSettled);
-    let good = successor(situation, service, target, release).map(|(_, good)| good.status);
-    let has_run = good.is_some_and(|status| status != ContainerStatus::Created);
-    if !all_images && !is_settled && !has_run && old_has_to_run(situation, service, stage) {
-        // The update has not begun for this service: what ran before goes on running.
-        let revived = Stage {
-            others_run: true,
-            ..stage
-        };
-        return Ok((Some(revived), Some(Wait::OtherImages)));
-    }
-    if stage.step == Step::Missing {
-        if hangs_on_stale_network(situation, service, release.1) {
-            // The network cannot change while this container is attached to it.
-            return if all_images {
-                Ok((None, None))
-            } else {
-                Err(Wait::OtherImages)
-            };
-        }
-        if !(situation.has_image)(&target.image) {
-            return Err(Wait::Image);
-        }
-        // What is stored in the model was written by intake: it parses.
-        let Ok(config) = ServiceConfig::from_json(&target.config) else {
-            return Err(Wait::Storage);
-        };
-        if !storage_is_there(situation, &config, release.1) {
-            return Err(Wait::Storage);
-        }
-        let mut lenders = config.shared_services();
-        if let Some(missing) = lenders.find(|name| lender(situation, name, release).is_none()) {
-            return Err(Wait::Dependency(missing.into()));
-        }
-    }
-    // Already doing what it should: what is left is its name and the remains of others.
-    if is_settled {
-        return Ok((Some(Stage::DONE), None));
-    }
-    let ready = Stage {
-        step: Step::Ready,
-        ..stage
-    };
-    let held_back = if stage.others_run && !all_images {
-        Some(Wait::OtherImages)
-    } else {
-        dependencies(situation, target, release)
-    };
-    match held_back {
-        None => Ok((Some(Stage::DONE), None)),
-        Some(wait) if stage == ready => Err(wait),
-        Some(wait) => Ok((Some(ready), Some(wait))),
-    }
-}
-
-/// Whether a predecessor ended or was stopped behind our back, and nothing of the service runs.
-fn old_has_to_run(situation: &Situation<'_>, service: &ServiceName, stage: Stage) -> bool {
-    let mut mine = situation
-        .app
-        .containers
-        .values()
-        .filter(|found| found.service == *service);
-    stage.others
-        && !stage.others_run
-        && mine.any(|found| {
-            found.status == ContainerStatus::Stopped && has_to_run(found, situation.disturbed)
-        })
-}
-
-fn hangs_on_stale_network(
-    situation: &Situation<'_>,
-    service: &ServiceName,
-    release: &ReleaseTarget,
-) -> bool {
-    let stale = |(name, found): (&NetworkName, &Network)| {
-        let wanted = release.networks.get(name);
-        (wanted.is_some_and(|wanted| is_stale(found, wanted))).then(|| found.oci_name.clone())
-    };
-    let stale: Vec<_> = situation.app.networks.iter().filter_map(stale).collect();
-    let mine = situation
-        .app
-        .containers
-        .values()
-        .filter(|found| found.service == *service);
-    mine.flat_map(|found| &found.networks)
-        .any(|attached| stale.contains(attached))
-}
-
-fn storage_is_there(
-    situation: &Situation<'_>,
-    config: &ServiceConfig,
-    release: &ReleaseTarget,
-) -> bool {
-    let networks = config.used_networks().all(|name| {
-        let wanted = release.networks.get(name);
-        let found = situation.app.networks.get(name);
-        found
-            .zip(wanted)
-            .is_some_and(|(found, wanted)| !is_stale(found, wanted))
-    });
-    networks
-        && config.used_volumes().all(|name| {
-            let wanted = release.volumes.get(name);
-            wanted.is_some_and(|wanted| volume_name(situation.uuid, situation.app, name, wanted).1)
-        })
-}
-
-/// Services that have containers and are not in the target.
-fn add_leaving(situation: &Situation<'_>, agenda: &mut Agenda) {
-    let wanted = situation.release.map(|(_, release)| release);
-    let has_image = |service: &ServiceTarget| (situation.has_image)(&service.image);
-    let all_images = wanted.is_none_or(|release| release.services.values().all(has_image));
-    let mut leaving = BTreeMap::new();
-    for container in situation.app.containers.values() {
-        if wanted.is_none_or(|release| !release.services.contains_key(&container.service)) {
-            let runs: &mut bool = leaving.entry(&container.service).or_default();
-            *runs |= container.status == ContainerStatus::Running;
-        }
-    }
-    for (service, runs) in leaving {
-        if runs && !all_images {
-            agenda
-                .waiting
-                .insert(format!("service '{service}'"), Wait::OtherImages);
-            continue;
-        }
-        let now = Stage {
-            step: Step::Missing,
-            others: true,
-            others_run: runs,
-        };
-        add(
-            situation,
-            agenda,
-            PartName::Service(service),
-            (Some(now.to_byte()), None),
-        );
     }
 }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::board::Part;
+use super::locks::service_dir;
 use super::names::{self, OLD};
 use super::rules::{self, Situation};
-use super::work::{Busy, Work};
+use super::sweep;
+use super::work::{Busy, Tools, Work};
 use crate::limits;
 use crate::model::current::{App, Container, Identity, Restart};
 use crate::model::status::ContainerStatus;
-use crate::model::target::{ReleaseTarget, ServiceTarget};
-use crate::model::{NetworkName, ReleaseUuid, ServiceConfig, ServiceName, VolumeName};
+use crate::model::target::{ReleaseTarget, ServiceTarget, Strategy};
+use crate::model::{AppUuid, NetworkName, ReleaseUuid, ServiceConfig, ServiceName, VolumeName};
 use crate::world::engine::{EngineError, Kind, NewContainer};
 
 /// A service that the target names, with what it needs at hand.
@@ -46,7 +48,7 @@ impl Work {
     }
 
     /// Looks at the app through the rules.
-    fn situation<R>(&self, see: impl FnOnce(&Situation<'_>) -> R) -> R {
+    pub(super) fn situation<R>(&self, see: impl FnOnce(&Situation<'_>) -> R) -> R {
         self.look(|app, board| {
             see(&Situation {
                 uuid: &self.app,
@@ -56,6 +58,8 @@ impl Work {
                 has_image: &|_| true,
                 waits: &|_| false,
                 disturbed: &board.disturbed,
+                locked: None,
+                handed_over: &|_| true,
             })
         })
     }
@@ -82,15 +86,8 @@ impl Work {
     /// When the engine refuses; what was moved out of the way is moved back.
     pub async fn create(&self, service: &ServiceName) -> Result<(), EngineError> {
         let wanted = self.wanted(service)?;
-        let key = (self.app.clone(), service.clone());
-        self.tools
-            .board
-            .change(|board| board.installing.insert(key.clone()));
-        let made = self.create_wanted(&wanted).await;
-        self.tools
-            .board
-            .change(|board| board.installing.remove(&key));
-        made
+        let _installing = Installing::mark(&self.tools, (&self.app, service));
+        self.create_wanted(&wanted).await
     }
 
     async fn create_wanted(&self, wanted: &Wanted<'_>) -> Result<(), EngineError> {
@@ -211,6 +208,8 @@ impl Work {
             container: &container,
             host: &self.tools.facts,
         };
+        let dir = service_dir(&self.tools.facts.runtime_dir, &self.app, wanted.service);
+        self.tools.host.make_dir(&dir);
         self.tools.engine.create(new).await.map(drop)
     }
 
@@ -329,6 +328,21 @@ impl Work {
         started
     }
 
+    /// Starts the new container while the old one runs (target-state 7.1).
+    ///
+    /// # Errors
+    /// When the engine refuses; the old one runs on.
+    pub async fn start_beside(&self, service: &ServiceName) -> Result<(), EngineError> {
+        let dir = service_dir(&self.tools.facts.runtime_dir, &self.app, service);
+        self.tools.host.clear_hand_over(&dir);
+        log::info!(
+            "service '{service}' of app '{}': the new container starts beside the old one, \
+             which goes when that says so",
+            self.app
+        );
+        self.settle(service).await
+    }
+
     /// Starts again what a successor is to replace one day.
     ///
     /// # Errors
@@ -401,9 +415,13 @@ impl Work {
         for (name, found) in self.containers(service) {
             if found.status == ContainerStatus::Running {
                 let why = match self.release() {
-                    Some((_, release)) if release.services.contains_key(service) => {
-                        "a network it uses has to be made again"
-                    }
+                    Some((_, release)) => match release.services.get(service) {
+                        Some(target) if target.strategy.kills_first() => {
+                            "its strategy is to go before the new image is downloaded"
+                        }
+                        Some(_) => "a network it uses has to be made again",
+                        None => "its service is not in the target",
+                    },
                     _ => "its service is not in the target",
                 };
                 log::info!("stopping container '{name}' of app '{}': {why}", self.app);
@@ -418,10 +436,49 @@ impl Work {
     /// # Errors
     /// When one cannot be removed.
     pub async fn remove_all(&self, service: &ServiceName) -> Result<(), EngineError> {
+        let wanted = self.wanted(service).ok();
+        let strategy = wanted.map(|wanted| wanted.target.strategy);
+        if strategy != Some(Strategy::DeleteThenDownload) {
+            return self.remove_containers(service).await;
+        }
+        // The download waits until the old image has made room (target-state 7.1).
+        let _installing = Installing::mark(&self.tools, (&self.app, service));
+        self.remove_containers(service).await?;
+        if let Some(target) = self.tools.board.look(|board| board.target.clone()) {
+            sweep::sweep(&self.tools, &target).await;
+        }
+        Ok(())
+    }
+
+    async fn remove_containers(&self, service: &ServiceName) -> Result<(), EngineError> {
         for (name, _) in self.containers(service) {
             self.remove_one(&name).await?;
         }
         Ok(())
+    }
+}
+
+/// Marks a service as being made for as long as it lives.
+struct Installing<'t> {
+    tools: &'t Tools,
+    key: (AppUuid, ServiceName),
+}
+
+impl<'t> Installing<'t> {
+    fn mark(tools: &'t Tools, (app, service): (&AppUuid, &ServiceName)) -> Installing<'t> {
+        let key = (app.clone(), service.clone());
+        tools
+            .board
+            .change(|board| board.installing.insert(key.clone()));
+        Installing { tools, key }
+    }
+}
+
+impl Drop for Installing<'_> {
+    fn drop(&mut self) {
+        self.tools
+            .board
+            .change(|board| board.installing.remove(&self.key));
     }
 }
 

@@ -9,7 +9,7 @@ use super::stage::{Stage, Step, network};
 use crate::limits::WINDOW_MAX;
 use crate::model::current::{App, Container, Identity, Network, Restart, Volume};
 use crate::model::status::{ContainerStatus, Health};
-use crate::model::target::{Condition, Dependency, ReleaseTarget, ServiceTarget};
+use crate::model::target::{Condition, Dependency, ReleaseTarget, ServiceTarget, Strategy};
 use crate::model::{AppUuid, ImageUri, NetworkConfig, ServiceConfig, VolumeConfig};
 
 /// One case: an app as it is, its release, and what is known around it.
@@ -20,6 +20,8 @@ struct Case {
     missing_images: Vec<&'static str>,
     waiting: Vec<&'static str>,
     disturbed: BTreeSet<Arc<str>>,
+    locked: Option<&'static str>,
+    handed_over: bool,
 }
 
 impl Case {
@@ -37,6 +39,8 @@ impl Case {
             missing_images: Vec::new(),
             waiting: Vec::new(),
             disturbed: BTreeSet::new(),
+            locked: None,
+            handed_over: false,
         }
     }
 
@@ -58,6 +62,8 @@ impl Case {
                 _ => false,
             },
             disturbed: &self.disturbed,
+            locked: self.locked,
+            handed_over: &|_| self.handed_over,
         })
     }
 
@@ -81,6 +87,7 @@ fn target(image: &str) -> ServiceTarget {
         config: ServiceConfig::default().to_json().into(),
         depends_on: BTreeMap::new(),
         running: true,
+        strategy: Strategy::default(),
     }
 }
 
@@ -568,4 +575,127 @@ fn w_32_d_37_names_of_containers() {
             "{name}"
         );
     }
+}
+
+fn strategy(strategy: Strategy) -> ServiceTarget {
+    ServiceTarget {
+        strategy,
+        ..target("new")
+    }
+}
+
+#[test]
+fn fd_06_a_lock_holds_back_whatever_touches_an_old_container() {
+    let locked = || Some(Wait::Locked("/locks/a".into()));
+    let old = |status| container("a", &target("old"), status);
+    let with_lock = |mut case: Case| {
+        case.locked = Some("/locks/a");
+        (case.service("a"), case.agenda().needs_locks)
+    };
+    let new = || Case::new(&[("a", target("new"))]);
+    // The new container is made, the old one is left alone, running or not.
+    for status in [RUNNING, STOPPED] {
+        let runs = status == RUNNING;
+        let ((change, wait), needs) = with_lock(new().with("a_r1", old(status)));
+        let (from, to) = (at(Step::Missing, true, runs), at(Step::Ready, true, runs));
+        assert_eq!(change, Some((from, Some(to))));
+        assert_eq!((wait, needs), (locked(), false));
+    }
+    // Not even made where the old one would have to be renamed for it.
+    let (held, _) = with_lock(new().with("a_r2", old(RUNNING)));
+    assert_eq!(held, (None, locked()));
+    // Neither renamed when nothing changed, nor removed with its service.
+    let same = container("a", &target("new"), RUNNING);
+    let (held, _) = with_lock(new().with("a_r1", same.clone()));
+    assert_eq!(held, (None, locked()));
+    let (held, _) = with_lock(Case::new(&[]).with("a_r2", same.clone()));
+    assert_eq!(held, (None, locked()));
+    // A strategy is no way around it.
+    let mut case = Case::new(&[("a", strategy(Strategy::KillThenDownload))]);
+    case.missing_images = vec!["new"];
+    let (held, _) = with_lock(case.with("a_r1", old(RUNNING)));
+    assert_eq!(held, (None, locked()));
+    // What only starts does not ask.
+    let created = container("a", &target("new"), CREATED);
+    let ((change, wait), needs) = with_lock(new().with("a_r2", created));
+    assert_eq!(
+        change,
+        Some((at(Step::Ready, false, false), Some(Stage::DONE)))
+    );
+    assert_eq!((wait, needs), (None, false));
+    assert_eq!(with_lock(new().with("a_r2", same)), ((None, None), false));
+}
+
+#[test]
+fn locks_are_needed_for_what_runs() {
+    let old = |status| container("a", &target("old"), status);
+    let new = || Case::new(&[("a", target("new"))]);
+    assert!(new().with("a_r1", old(RUNNING)).agenda().needs_locks);
+    assert!(!new().with("a_r1", old(STOPPED)).agenda().needs_locks);
+    assert!(!new().agenda().needs_locks, "a first install");
+    let leaving = |status| Case::new(&[]).with("a_r1", old(status)).agenda();
+    assert!(leaving(RUNNING).needs_locks && !leaving(STOPPED).needs_locks);
+    let migrated = container("a", &target("new"), RUNNING);
+    assert!(
+        new().with("a_r1", migrated).agenda().needs_locks,
+        "a rename"
+    );
+    let parked = ServiceTarget {
+        running: false,
+        ..target("new")
+    };
+    let parks = Case::new(&[("a", parked.clone())]);
+    let parks = parks.with("a_r2", container("a", &parked, RUNNING));
+    assert!(parks.agenda().needs_locks);
+}
+
+#[test]
+fn ts_7_1_what_goes_before_its_download() {
+    let both = |how: Strategy| {
+        let mut case = Case::new(&[("a", strategy(how)), ("b", target("two"))])
+            .with("a_r1", container("a", &target("old"), RUNNING))
+            .with("b_r1", container("b", &target("two"), RUNNING));
+        case.missing_images = vec!["new"];
+        case
+    };
+    let old = at(Step::Missing, true, true);
+    for how in [Strategy::KillThenDownload, Strategy::DeleteThenDownload] {
+        assert_eq!(both(how).service("a"), (Some((old, None)), None), "{how:?}");
+        // Its image is no reason for others to wait.
+        let (change, _) = both(how).service("b");
+        assert_eq!(change.unwrap().1, Some(Stage::DONE));
+        // With the image there it is an update like any other.
+        let mut case = both(how);
+        case.missing_images.clear();
+        assert_eq!(case.service("a").0, Some((old, Some(Stage::DONE))));
+        // Not before what it depends on could start.
+        let on_b = on(strategy(how), "b", Condition::Started, true);
+        let mut case = Case::new(&[("a", on_b), ("b", target("two"))])
+            .with("a_r1", container("a", &target("old"), RUNNING));
+        case.missing_images = vec!["new", "two"];
+        assert_eq!(
+            case.service("a"),
+            (None, Some(Wait::Dependency("b".into())))
+        );
+    }
+    let wait = Some(Wait::Image);
+    assert_eq!(both(Strategy::DownloadThenKill).service("a"), (None, wait));
+}
+
+#[test]
+fn ts_7_1_a_hand_over_starts_first_and_stops_when_told() {
+    let how = strategy(Strategy::HandOver(std::time::Duration::from_secs(1)));
+    let old = || container("a", &target("old"), RUNNING);
+    let case = || Case::new(&[("a", how.clone())]).with("old_a_r2", old());
+    let beside = at(Step::Settled, true, true);
+    let wait = Some(Wait::HandOver);
+    let begun = case().with("a_r2", container("a", &how, CREATED));
+    let (change, held) = begun.service("a");
+    assert_eq!(change, Some((at(Step::Ready, true, true), Some(beside))));
+    assert_eq!(held, wait);
+    assert!(begun.agenda().needs_locks);
+    let mut running = case().with("a_r2", container("a", &how, RUNNING));
+    assert_eq!(running.service("a"), (None, wait));
+    running.handed_over = true;
+    assert_eq!(running.service("a").0, Some((beside, Some(Stage::DONE))));
 }

@@ -141,6 +141,10 @@ fn domain() -> Worker<Window, Uninitialized> {
         )
         .job(
             "/services/{name}",
+            none(service_beside).with_description(named("start service beside the old one")),
+        )
+        .job(
+            "/services/{name}",
             none(service_clean).with_description(named("remove the old service")),
         )
         .job(
@@ -241,6 +245,7 @@ fn service_reconcile(view: View<u8>, Target(goal): Target<u8>) -> Option<Vec<Tas
     if goal.others_run && !now.others_run {
         return Some(vec![service_revive.into_task()]);
     }
+    let beside = goal.others_run && goal.step == Step::Settled;
     let mut way = Vec::new();
     match now.step {
         Step::Missing => way.push(service_create.into_task()),
@@ -249,6 +254,10 @@ fn service_reconcile(view: View<u8>, Target(goal): Target<u8>) -> Option<Vec<Tas
     }
     if goal.step == Step::Settled {
         if matches!(now.step, Step::Missing | Step::Misnamed | Step::Ready) {
+            if beside {
+                way.push(service_beside.into_task());
+                return Some(way);
+            }
             if now.others_run {
                 way.push(service_stop.into_task());
             }
@@ -279,6 +288,7 @@ enum Do {
     Rename,
     StopOthers,
     Settle,
+    Beside,
     Clean,
     StopAll,
     Revive,
@@ -312,6 +322,7 @@ async fn act(work: &Work, name: &ServiceName, what: Do) -> Result<(), EngineErro
         Do::Rename => work.rename(name).await,
         Do::StopOthers => work.stop_others(name).await,
         Do::Settle => work.settle(name).await,
+        Do::Beside => work.start_beside(name).await,
         Do::Clean => work.remove_others(name).await,
         Do::StopAll => work.stop_all(name).await,
         Do::Revive => work.revive(name).await,
@@ -354,6 +365,17 @@ fn service_stop(view: View<u8>, Args(name): Args<String>, job: Res<Job>) -> IO<u
 fn service_settle(view: View<u8>, Args(name): Args<String>, job: Res<Job>) -> IO<u8, Stopped> {
     service_job(view, name, job, Do::Settle, |now| {
         let may = now.step == Step::Ready && !now.others_run;
+        may.then_some(Stage {
+            step: Step::Settled,
+            ..now
+        })
+    })
+}
+
+/// Hand-over: the old one goes later (target-state 7.1).
+fn service_beside(view: View<u8>, Args(name): Args<String>, job: Res<Job>) -> IO<u8, Stopped> {
+    service_job(view, name, job, Do::Beside, |now| {
+        let may = now.step == Step::Ready && now.others_run;
         may.then_some(Stage {
             step: Step::Settled,
             ..now

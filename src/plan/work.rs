@@ -79,6 +79,8 @@ pub struct Work {
     pub app: AppUuid,
     /// What it should be; `None`: gone.
     pub target: Option<Arc<AppTarget>>,
+    /// Whether locks of services are disregarded; shared by all apps of an apply.
+    pub force: Arc<AtomicBool>,
     /// Containers, by id, that were stopped to make room for a successor (FD-14).
     pub stopped: Mutex<BTreeSet<Arc<str>>>,
 }

@@ -79,7 +79,7 @@ struct AppBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     locked: bool,
-    lockfiles: [&'a str; 0],
+    lockfiles: Vec<String>,
     releases: BTreeMap<&'a str, ReleaseBody<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rejected_release: Option<&'a str>,
@@ -240,11 +240,16 @@ impl<'a> View<'a> {
             release.networks = networks(app);
             release.volumes = volumes(app);
         }
+        let held = self.board.locks.get(uuid);
+        let held = held.map_or(&[][..], |locks| &locks.held);
         AppBody {
             id: app.id,
             name: app.name.as_deref(),
-            locked: false,
-            lockfiles: [],
+            locked: !held.is_empty(),
+            lockfiles: held
+                .iter()
+                .map(|dir| format!("{dir}/updates.lock"))
+                .collect(),
             releases,
             rejected_release: app.rejected.as_deref(),
         }
@@ -266,6 +271,8 @@ impl<'a> View<'a> {
             has_image: &|_| true,
             waits: &|_| false,
             disturbed: &self.board.disturbed,
+            locked: None,
+            handed_over: &|_| true,
         };
         let services = release.services.iter().map(|(service, wanted)| {
             let found = rules::successor(&situation, service, wanted, (name, release));

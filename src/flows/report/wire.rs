@@ -146,6 +146,8 @@ fn wanted<'a>(
         has_image: &|_| true,
         waits: &|_| false,
         disturbed: &board.disturbed,
+        locked: None,
+        handed_over: &|_| true,
     };
     let lane = board.lanes.get(uuid);
     let unfinished = match lane {

@@ -1,16 +1,15 @@
 //! Makes the device its target and keeps it there: the driver of [`seeker`].
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_executor::LocalExecutor;
 use futures_lite::future;
 
-use crate::base::latest::Latest;
 use crate::base::uptime::Uptime;
 use crate::limits;
 use crate::model::status::UpdateStatus;
-use crate::model::target::{AppRelease, AppTarget, DeviceTarget};
+use crate::model::target::{AppRelease, DeviceTarget};
 use crate::model::{AppUuid, ImageUri};
 use crate::plan::board::{Board, Lane};
 use crate::plan::work::{Cancel, Tools, Work};
@@ -18,143 +17,11 @@ use crate::plan::{converge, images, read, sweep};
 
 pub mod events;
 pub mod local;
+mod mailbox;
 pub mod seeker;
 
+pub use mailbox::Mailbox;
 use seeker::{Options, Order, Seeker};
-
-/// Where targets are handed in. Accepting one puts it on the board at once, so
-/// that whoever was told "accepted" sees it, and that edits add up (W-11).
-pub struct Mailbox {
-    /// What was handed in since the driver looked last.
-    pending: Latest<Option<(Options, bool)>>,
-    tools: Tools,
-}
-
-impl Mailbox {
-    /// A mailbox for the board of `tools`.
-    #[must_use]
-    pub fn new(tools: Tools) -> Mailbox {
-        Mailbox {
-            pending: Latest::new(None),
-            tools,
-        }
-    }
-
-    /// The backend's target. It names every app; local edits end with it.
-    pub fn remote(&self, target: DeviceTarget, options: Options) {
-        let changed = self.accept(|board| {
-            authorize(board, &target);
-            board.is_complete = true;
-            board.deleted.clear();
-            target
-        });
-        self.request(options, changed);
-    }
-
-    /// A target that was read from disk at the start: the backend's, if it is known,
-    /// and the same with local edits.
-    pub fn stored(
-        &self,
-        from_remote: Option<DeviceTarget>,
-        target: DeviceTarget,
-        deleted: BTreeSet<AppUuid>,
-    ) {
-        let changed = self.accept(|board| {
-            if let Some(remote) = &from_remote {
-                authorize(board, remote);
-            }
-            board.is_complete = from_remote.is_some();
-            board.deleted = deleted;
-            target
-        });
-        self.request(Options::default(), changed);
-    }
-
-    /// Replaces one app's target, or removes the app.
-    pub fn edit(&self, uuid: &AppUuid, app: Option<AppTarget>, options: Options) {
-        let changed = self.accept(|board| {
-            let mut target = board.target.as_deref().cloned().unwrap_or_default();
-            match app {
-                Some(app) => {
-                    board.deleted.remove(uuid);
-                    target.apps.insert(uuid.clone(), app);
-                }
-                None => {
-                    board.deleted.insert(uuid.clone());
-                    target.apps.remove(uuid);
-                }
-            }
-            target
-        });
-        self.request(options, changed);
-    }
-
-    /// The known target once more: read the engine, forget waiting times.
-    pub fn again(&self, options: Options) {
-        if self.tools.board.look(|board| board.target.is_some()) {
-            self.request(options, false);
-        }
-    }
-
-    /// A document that is no target at all: what runs goes on (target-state 1.3).
-    pub fn refused(&self, why: &str) {
-        let now = self.tools.clock.now();
-        self.tools.board.change(|board| {
-            board.refused = Some(why.into());
-            board.set_status(now, UpdateStatus::Rejected, board.refused.clone());
-        });
-    }
-
-    fn accept(&self, set: impl FnOnce(&mut Board) -> DeviceTarget) -> bool {
-        let now = self.tools.clock.now();
-        self.tools.board.change(|board| {
-            let target = set(board);
-            let changed = board.target.as_deref() != Some(&target);
-            if changed {
-                // A changed target resets every waiting time (D-19).
-                board.troubles.clear();
-                board.target = Some(Arc::new(target));
-            }
-            board.is_preparing = true;
-            board.refused = None;
-            // Before the caller answers its client (D-17).
-            board.set_status(
-                now,
-                UpdateStatus::ApplyingChanges,
-                Some("a target came in".into()),
-            );
-            changed
-        })
-    }
-
-    fn request(&self, options: Options, changed: bool) {
-        self.pending.change(|pending| {
-            let (before, was_changed) = pending.unwrap_or_default();
-            *pending = Some((before.or(options), was_changed || changed));
-        });
-    }
-}
-
-/// Notes what the backend may be told about.
-fn authorize(board: &mut Board, target: &DeviceTarget) {
-    let supervisor = target.supervisor.as_ref();
-    let apps = target.apps.keys().chain(supervisor.map(|app| &app.app));
-    board.authorized = Some(apps.cloned().collect());
-    let releases = target.apps.values().filter_map(|app| match &app.release {
-        AppRelease::None => None,
-        AppRelease::Wanted(uuid, _) => Some(uuid),
-        AppRelease::Rejected(rejection) => rejection.release.as_ref(),
-    });
-    if board.known_releases.len() > KNOWN_RELEASES_MAX {
-        board.known_releases.clear();
-    }
-    board
-        .known_releases
-        .extend(releases.chain(supervisor.map(|app| &app.release)).cloned());
-}
-
-/// Releases that are remembered as known to the backend; then it starts afresh.
-const KNOWN_RELEASES_MAX: usize = 64;
 
 /// What the driver waits for.
 enum Happened {
@@ -275,7 +142,11 @@ impl Driver {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Wait => {}
-            Order::Keep => {
+            Order::Keep(options) => {
+                if let Some(apply) = self.apply.as_ref().filter(|_| options.force) {
+                    apply.force.store(true, Ordering::Relaxed);
+                    self.tools.board.change(Board::forget_refused_locks);
+                }
                 let was = |board: &mut Board| std::mem::take(&mut board.is_preparing);
                 self.tools.board.change_if(was);
             }
@@ -296,6 +167,22 @@ impl Driver {
             .is_some_and(|apply| !apply.cancel.is_set())
         {
             show_status(&self.tools);
+            self.end_override();
+        }
+    }
+
+    /// An override is for one update (target-state 7.2), unless the target asks for it.
+    fn end_override(&self) {
+        let Some(apply) = &self.apply else { return };
+        let is_over = |board: &Board| {
+            let stays = board
+                .target
+                .as_ref()
+                .is_some_and(|target| target.knobs.override_lock);
+            board.status == UpdateStatus::Done && !stays
+        };
+        if apply.force.load(Ordering::Relaxed) && self.tools.board.look(is_over) {
+            apply.force.store(false, Ordering::Relaxed);
         }
     }
 
@@ -309,7 +196,7 @@ impl Driver {
 }
 
 async fn request(mailbox: &Mailbox) -> Happened {
-    let (options, changed) = mailbox.pending.take().await;
+    let (options, changed) = mailbox.next().await;
     Happened::Request(options, changed)
 }
 
@@ -326,6 +213,8 @@ async fn compare(tools: &Tools) {
 /// One target being applied and kept: a task an app and one for the images.
 struct Apply {
     cancel: Arc<Cancel>,
+    /// Locks of services are disregarded until it is reached.
+    force: Arc<AtomicBool>,
     tasks: Vec<async_executor::Task<()>>,
 }
 
@@ -337,16 +226,18 @@ impl Apply {
         own_container: Option<&str>,
     ) -> Apply {
         let cancel = Arc::new(Cancel::default());
-        if options.force {
-            log::warn!("update locks are disregarded");
-        }
+        let force = Arc::new(AtomicBool::new(options.force));
         let main = begin(
             tools.clone(),
-            cancel.clone(),
+            (cancel.clone(), force.clone()),
             own_container.map(str::to_owned),
         );
         let tasks = vec![executor.spawn(main)];
-        Apply { cancel, tasks }
+        Apply {
+            cancel,
+            force,
+            tasks,
+        }
     }
 
     /// Runs the apply's tasks; returns when all of them have ended.
@@ -363,7 +254,11 @@ impl Apply {
 }
 
 /// Reads the engine, then runs the lanes until they are stopped.
-async fn begin(tools: Tools, cancel: Arc<Cancel>, own_container: Option<String>) {
+async fn begin(
+    tools: Tools,
+    (cancel, force): (Arc<Cancel>, Arc<AtomicBool>),
+    own_container: Option<String>,
+) {
     let cancelled = cancel.clone();
     let read = async {
         read_until_it_works(&tools).await;
@@ -379,6 +274,9 @@ async fn begin(tools: Tools, cancel: Arc<Cancel>, own_container: Option<String>)
     let Some(target) = tools.board.look(|board| board.target.clone()) else {
         return cancel.wait().await;
     };
+    if target.knobs.override_lock {
+        force.store(true, Ordering::Relaxed);
+    }
     log::info!("applying the target");
     let lanes = tools
         .board
@@ -399,6 +297,7 @@ async fn begin(tools: Tools, cancel: Arc<Cancel>, own_container: Option<String>)
             cancel: cancel.clone(),
             app: uuid,
             target: app,
+            force: force.clone(),
             stopped: Default::default(),
         };
         tasks.push(executor.spawn(converge::lane(Arc::new(work))));
@@ -436,6 +335,7 @@ fn prepare(board: &mut Board, target: &DeviceTarget, own: Option<&str>) -> Vec<A
         board.device.name.clone_from(&target.name);
     }
     // Whatever waits gets a new try with a new apply.
+    board.forget_refused_locks();
     for trouble in board.troubles.values_mut() {
         trouble.retry_at = Uptime::default();
     }

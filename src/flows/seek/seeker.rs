@@ -28,8 +28,8 @@ impl Options {
 pub enum Order {
     /// Nothing, for now.
     Wait,
-    /// Nothing at all: the apply under way is for this very target.
-    Keep,
+    /// The apply under way is for this very target and goes on, with these wishes too.
+    Keep(Options),
     /// Ask the running apply to stop.
     Interrupt,
     /// Read the engine and apply the newest accepted target.
@@ -67,7 +67,7 @@ impl Seeker {
     /// plans are running right now.
     pub fn on_request(&mut self, options: Options, changed: bool, busy: bool) -> Order {
         if self.running == Running::Yes && self.pending.is_none() && !changed && busy {
-            return Order::Keep;
+            return Order::Keep(options);
         }
         self.pending = Some(self.pending.unwrap_or_default().or(options));
         self.next(busy)
@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn d_17_the_same_target_does_not_kill_the_apply_under_way() {
         let mut seeker = running();
-        assert_eq!(seeker.on_request(CANCEL, false, true), Order::Keep);
+        assert_eq!(seeker.on_request(CANCEL, false, true), Order::Keep(CANCEL));
+        assert_eq!(seeker.on_request(FORCE, false, true), Order::Keep(FORCE));
         assert_eq!(seeker.on_busy(false), Order::Wait);
     }
 

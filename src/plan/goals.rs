@@ -1,0 +1,305 @@
+//! How far each service may go now. Pure.
+//!
+//! The statements here are those of D-16, D-20, FD-06 and the update strategies
+//! (target-state 7.1).
+
+use std::collections::BTreeMap;
+
+use super::depends::{dependencies, in_dependency_order};
+use super::names::{container_name, volume_name};
+use super::rules::{
+    Agenda, PartName, Situation, Wait, add, has_to_run, is_stale, lender, stage, successor,
+};
+use super::stage::{Stage, Step};
+use crate::model::current::Network;
+use crate::model::status::ContainerStatus;
+use crate::model::target::{ReleaseTarget, ServiceTarget, Strategy};
+use crate::model::{NetworkName, ReleaseUuid, ServiceConfig, ServiceName};
+
+/// Services of the release, dependencies first.
+pub(super) fn add_services(situation: &Situation<'_>, agenda: &mut Agenda) {
+    let Some((uuid, release)) = situation.release else {
+        return;
+    };
+    let all_images = all_images(situation, release);
+    for service in in_dependency_order(release) {
+        let target = &release.services[service];
+        let stage = stage(situation, service, target, (uuid, release));
+        if stage == Stage::DONE {
+            continue;
+        }
+        let goal = goal(
+            situation,
+            service,
+            target,
+            (uuid, release),
+            (stage, all_images),
+        );
+        let goal =
+            goal.and_then(|goal| under_locks(situation, service, (uuid, stage), goal, agenda));
+        match goal {
+            Ok((to, held_back)) => {
+                let change = (Some(stage.to_byte()), to.map(Stage::to_byte));
+                let before = agenda.len();
+                add(situation, agenda, PartName::Service(service), change);
+                if let (Some(wait), true) = (held_back, agenda.len() > before) {
+                    agenda.waiting.insert(format!("service '{service}'"), wait);
+                }
+            }
+            Err(wait) => {
+                agenda.waiting.insert(format!("service '{service}'"), wait);
+            }
+        }
+    }
+}
+
+/// Whether every image of the release is there, but for those that are not downloaded
+/// before an old container is gone (D-16).
+fn all_images(situation: &Situation<'_>, release: &ReleaseTarget) -> bool {
+    release
+        .services
+        .values()
+        .all(|service| service.strategy.kills_first() || (situation.has_image)(&service.image))
+}
+
+/// How far a service may go (`None`: its containers have to go first), and what holds it
+/// there.
+type Goal = (Option<Stage>, Option<Wait>);
+
+/// The same under update locks: whoever holds one keeps every container of the app from
+/// being stopped, renamed or removed, and nothing else (FD-06).
+fn under_locks(
+    situation: &Situation<'_>,
+    service: &ServiceName,
+    (release, stage): (&ReleaseUuid, Stage),
+    (to, held_back): Goal,
+    agenda: &mut Agenda,
+) -> Result<Goal, Wait> {
+    let takes_name = stage.step == Step::Missing
+        && situation
+            .app
+            .containers
+            .contains_key(&*container_name(service, release));
+    let touches = to.is_none_or(|to| {
+        let revives = to.others_run && !stage.others_run;
+        let renames = matches!(stage.step, Step::Misnamed | Step::MisnamedSettled);
+        let stops = stage.others || runs(situation, service);
+        !revives && (takes_name || renames || to.step == Step::Settled && stops)
+    });
+    let Some(path) = situation.locked.filter(|_| touches) else {
+        agenda.needs_locks |= touches && runs(situation, service);
+        return Ok((to, held_back));
+    };
+    let wait = Wait::Locked(path.into());
+    if to.is_none() || stage.step != Step::Missing || takes_name {
+        return Err(wait);
+    }
+    Ok((
+        Some(Stage {
+            step: Step::Ready,
+            ..stage
+        }),
+        Some(wait),
+    ))
+}
+
+/// Whether a container of the service runs.
+fn runs(situation: &Situation<'_>, service: &ServiceName) -> bool {
+    let mut all = situation.app.containers.values();
+    all.any(|found| found.service == *service && found.status == ContainerStatus::Running)
+}
+
+/// How far a service may go now, whoever holds locks; or why it may not move.
+fn goal(
+    situation: &Situation<'_>,
+    service: &ServiceName,
+    target: &ServiceTarget,
+    release: (&ReleaseUuid, &ReleaseTarget),
+    (stage, all_images): (Stage, bool),
+) -> Result<Goal, Wait> {
+    let makes_room = target.strategy.kills_first() && stage.step == Step::Missing && stage.others;
+    if makes_room && !(situation.has_image)(&target.image) {
+        return goes_first(situation, target, release.1);
+    }
+    let is_settled = matches!(stage.step, Step::Settled | Step::MisnamedSettled);
+    let good = successor(situation, service, target, release).map(|(_, good)| good.status);
+    let has_run = good.is_some_and(|status| status != ContainerStatus::Created);
+    if !all_images && !is_settled && !has_run && old_has_to_run(situation, service, stage) {
+        // The update has not begun for this service: what ran before goes on running.
+        let revived = Stage {
+            others_run: true,
+            ..stage
+        };
+        return Ok((Some(revived), Some(Wait::OtherImages)));
+    }
+    if stage.step == Step::Missing {
+        if hangs_on_stale_network(situation, service, release.1) {
+            // The network cannot change while this container is attached to it.
+            return if all_images {
+                Ok((None, None))
+            } else {
+                Err(Wait::OtherImages)
+            };
+        }
+        can_be_made(situation, target, release)?;
+    }
+    // Already doing what it should: what is left is its name and the remains of others.
+    let hands_over = matches!(target.strategy, Strategy::HandOver(_)) && stage.others_run;
+    if is_settled {
+        if hands_over && !(situation.handed_over)(service) {
+            return Err(Wait::HandOver);
+        }
+        return Ok((Some(Stage::DONE), None));
+    }
+    let ready = Stage {
+        step: Step::Ready,
+        ..stage
+    };
+    let held_back = if stage.others_run && !all_images {
+        Some(Wait::OtherImages)
+    } else {
+        dependencies(situation, target, release)
+    };
+    let beside = Stage {
+        step: Step::Settled,
+        ..stage
+    };
+    match held_back {
+        None if hands_over && target.running => Ok((Some(beside), Some(Wait::HandOver))),
+        None => Ok((Some(Stage::DONE), None)),
+        Some(wait) if stage == ready => Err(wait),
+        Some(wait) => Ok((Some(ready), Some(wait))),
+    }
+}
+
+/// What a container of the service lacks before it can be made.
+fn can_be_made(
+    situation: &Situation<'_>,
+    target: &ServiceTarget,
+    release: (&ReleaseUuid, &ReleaseTarget),
+) -> Result<(), Wait> {
+    if !(situation.has_image)(&target.image) {
+        return Err(Wait::Image);
+    }
+    // What is stored in the model was written by intake: it parses.
+    let Ok(config) = ServiceConfig::from_json(&target.config) else {
+        return Err(Wait::Storage);
+    };
+    if !storage_is_there(situation, &config, release.1) {
+        return Err(Wait::Storage);
+    }
+    let mut lenders = config.shared_services();
+    match lenders.find(|name| lender(situation, name, release).is_none()) {
+        Some(missing) => Err(Wait::Dependency(missing.into())),
+        None => Ok(()),
+    }
+}
+
+/// The old containers of a service whose strategy is to go before the new image comes: when
+/// what it depends on is ready to start (target-state 7.1).
+fn goes_first(
+    situation: &Situation<'_>,
+    target: &ServiceTarget,
+    release: &ReleaseTarget,
+) -> Result<Goal, Wait> {
+    let unready = target.depends_on.keys().find(|name| {
+        let other = release.services.get(*name);
+        other.is_some_and(|other| {
+            !other.strategy.kills_first() && !(situation.has_image)(&other.image)
+        })
+    });
+    match unready {
+        Some(name) => Err(Wait::Dependency(name.clone())),
+        None => Ok((None, None)),
+    }
+}
+
+/// Whether a predecessor ended or was stopped behind our back, and nothing of the service runs.
+fn old_has_to_run(situation: &Situation<'_>, service: &ServiceName, stage: Stage) -> bool {
+    let mut mine = situation
+        .app
+        .containers
+        .values()
+        .filter(|found| found.service == *service);
+    stage.others
+        && !stage.others_run
+        && mine.any(|found| {
+            found.status == ContainerStatus::Stopped && has_to_run(found, situation.disturbed)
+        })
+}
+
+fn hangs_on_stale_network(
+    situation: &Situation<'_>,
+    service: &ServiceName,
+    release: &ReleaseTarget,
+) -> bool {
+    let stale = |(name, found): (&NetworkName, &Network)| {
+        let wanted = release.networks.get(name);
+        (wanted.is_some_and(|wanted| is_stale(found, wanted))).then(|| found.oci_name.clone())
+    };
+    let stale: Vec<_> = situation.app.networks.iter().filter_map(stale).collect();
+    let mine = situation
+        .app
+        .containers
+        .values()
+        .filter(|found| found.service == *service);
+    mine.flat_map(|found| &found.networks)
+        .any(|attached| stale.contains(attached))
+}
+
+fn storage_is_there(
+    situation: &Situation<'_>,
+    config: &ServiceConfig,
+    release: &ReleaseTarget,
+) -> bool {
+    let networks = config.used_networks().all(|name| {
+        let wanted = release.networks.get(name);
+        let found = situation.app.networks.get(name);
+        found
+            .zip(wanted)
+            .is_some_and(|(found, wanted)| !is_stale(found, wanted))
+    });
+    networks
+        && config.used_volumes().all(|name| {
+            let wanted = release.volumes.get(name);
+            wanted.is_some_and(|wanted| volume_name(situation.uuid, situation.app, name, wanted).1)
+        })
+}
+
+/// Services that have containers and are not in the target.
+pub(super) fn add_leaving(situation: &Situation<'_>, agenda: &mut Agenda) {
+    let wanted = situation.release.map(|(_, release)| release);
+    let all_images = wanted.is_none_or(|release| all_images(situation, release));
+    let mut leaving = BTreeMap::new();
+    for container in situation.app.containers.values() {
+        if wanted.is_none_or(|release| !release.services.contains_key(&container.service)) {
+            let runs: &mut bool = leaving.entry(&container.service).or_default();
+            *runs |= container.status == ContainerStatus::Running;
+        }
+    }
+    for (service, runs) in leaving {
+        if runs && !all_images {
+            agenda
+                .waiting
+                .insert(format!("service '{service}'"), Wait::OtherImages);
+            continue;
+        }
+        if let Some(path) = situation.locked {
+            let wait = Wait::Locked(path.into());
+            agenda.waiting.insert(format!("service '{service}'"), wait);
+            continue;
+        }
+        agenda.needs_locks |= runs;
+        let now = Stage {
+            step: Step::Missing,
+            others: true,
+            others_run: runs,
+        };
+        add(
+            situation,
+            agenda,
+            PartName::Service(service),
+            (Some(now.to_byte()), None),
+        );
+    }
+}
