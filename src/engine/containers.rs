@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::container::create_body_with;
 use super::container::labels::read_identity;
 use super::{Docker, events, gone_is_done, labels, unreachable};
-use crate::base::date;
 use crate::base::percent::percent_encode_segment;
+use crate::base::{date, hash};
 use crate::limits;
 use crate::model::config::LOCK_TARGETS;
 use crate::model::current::{Container, Restart};
@@ -53,9 +54,9 @@ struct Inspected<'a> {
     #[serde(borrow)]
     state: State<'a>,
     #[serde(borrow)]
-    config: Config<'a>,
+    config: &'a RawValue,
     #[serde(borrow, default)]
-    host_config: HostConfig<'a>,
+    host_config: Option<&'a RawValue>,
     #[serde(borrow, default)]
     network_settings: Option<NetworkSettings<'a>>,
     #[serde(borrow, default)]
@@ -139,7 +140,10 @@ fn is_ours(labels: &Labels<'_>) -> bool {
 /// What an inspect answer says; `Err` with the reason when it lacks what a container has.
 fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
     let found: Inspected<'_> = serde_json::from_slice(body).map_err(|err| err.to_string())?;
-    let labels = found.config.labels.unwrap_or_default();
+    let config: Config<'_> = part(found.config)?;
+    let host_config = found.host_config.map(part::<HostConfig<'_>>).transpose()?;
+    let host_config = host_config.unwrap_or_default();
+    let labels = config.labels.unwrap_or_default();
     let name = found.name.trim_start_matches('/');
     let label = |key: &str| labels.get(key).map(|value| &**value);
     let service = ServiceName::new(label(labels::SERVICE_NAME).unwrap_or(name));
@@ -149,6 +153,8 @@ fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
     let networks = found
         .network_settings
         .and_then(|settings| settings.networks);
+    let networks = networks.unwrap_or_default();
+    let fingerprint = fingerprint(found.config, found.host_config, networks.keys());
     let mounts = found.mounts.unwrap_or_default();
     let lock_dir = lock_dir(&mounts, &app, &service);
     let volumes = mounts
@@ -175,17 +181,30 @@ fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
                 .map_or("", |health| &health.status),
         ),
         created: date::normalised(&found.created).into(),
-        restart: restart(&found.host_config.restart_policy, found.restart_count),
-        networks: networks
-            .unwrap_or_default()
-            .into_keys()
-            .map(|name| (&*name).into())
-            .collect(),
+        restart: restart(&host_config.restart_policy, found.restart_count),
+        networks: networks.into_keys().map(|name| (&*name).into()).collect(),
         volumes: volumes.map(Into::into).collect(),
-        lenders: lenders(&found.host_config),
+        lenders: lenders(&host_config),
         lock_dir,
+        fingerprint,
     };
     Ok((app, (name.into(), container)))
+}
+
+fn part<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, String> {
+    serde_json::from_str(raw.get()).map_err(|err| err.to_string())
+}
+
+/// What tells whether somebody changed a container: what it was made from and which
+/// networks it hangs on, in the engine's own words (D-11).
+fn fingerprint<'a>(
+    config: &RawValue,
+    host_config: Option<&RawValue>,
+    networks: impl Iterator<Item = &'a Cow<'a, str>>,
+) -> u64 {
+    let mut text = [config.get(), host_config.map_or("", RawValue::get)].concat();
+    networks.for_each(|name| text.extend(["\n", name]));
+    hash::short(text.as_bytes())
 }
 
 /// What the container sees at the first of [`LOCK_TARGETS`] that it has, if it is not what

@@ -16,7 +16,7 @@ use crate::world::engine::{EngineError, EngineEvent, Events, Kind};
 /// time they run, which nobody needs to wake up for.
 const WANTED: &str = "{\"type\":[\"container\",\"network\",\"volume\",\"image\"],\"event\":[\
     \"start\",\"restart\",\"die\",\"stop\",\"kill\",\"oom\",\"destroy\",\"remove\",\"rename\",\
-    \"pause\",\"unpause\",\"health_status\",\"delete\",\"untag\"]}";
+    \"pause\",\"unpause\",\"update\",\"health_status\",\"delete\",\"untag\"]}";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

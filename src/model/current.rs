@@ -99,6 +99,9 @@ pub struct Container {
     pub volumes: Vec<Arc<str>>,
     /// Ids of the containers whose namespaces it shares.
     pub lenders: Vec<Arc<str>>,
+    /// Of what the engine says that it was made from and hangs on: to notice that somebody
+    /// changed it (D-11).
+    pub fingerprint: u64,
     /// The host's directory that it sees at `/tmp/balena`; `None`: its service's own (D-38).
     pub lock_dir: Option<Arc<str>>,
 }

@@ -48,6 +48,10 @@ pub struct Board {
     pub recent: VecDeque<(Arc<str>, Uptime)>,
     /// Containers, by id, that someone else stopped (D-21).
     pub disturbed: BTreeSet<Arc<str>>,
+    /// Containers, by id, that somebody changed since they were made (D-11).
+    pub drifted: BTreeSet<Arc<str>>,
+    /// Which engine answers, in which version.
+    pub engine: Option<Arc<str>>,
     /// Services whose container is being made right now.
     pub installing: BTreeSet<(AppUuid, ServiceName)>,
     /// Update locks by app: those held, and one that somebody else holds.

@@ -8,7 +8,7 @@ use super::board::{Lane, Part};
 use super::rules::{self, Agenda, PartName, Situation, Wait};
 use super::window::{self, Ended};
 use super::work::{Active, Work};
-use super::{images, read};
+use super::{drift, images, read};
 use crate::base::uptime::Uptime;
 use crate::model::ServiceName;
 
@@ -109,6 +109,7 @@ impl Work {
                 has_image: &|uri| images::is_there(&board.device, uri),
                 waits: &waits,
                 disturbed: &board.disturbed,
+                drifted: &board.drifted,
                 locked: board.locked(&self.app, now),
                 handed_over: &|service| board.handed_over(&self.app, service),
             })
@@ -238,6 +239,7 @@ impl Work {
             let path = format!("{dir}/releases/{}/installed", file_name(release));
             documents.push((path, b"true".to_vec()));
         }
+        drift::remember(&self.tools, &self.app).await;
         for (path, bytes) in documents {
             if let Err(error) = store.put(&path, &bytes).await {
                 log::warn!("{error}");

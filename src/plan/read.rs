@@ -17,10 +17,13 @@ use crate::world::engine::{EngineError, FoundVolume, Kind};
 pub async fn device(tools: &Tools) -> Result<(), EngineError> {
     for _ in 0..STALE_READS_MAX {
         if read_device(tools, false).await? {
+            super::drift::look(tools).await;
             return Ok(());
         }
     }
-    read_device(tools, true).await.map(drop)
+    read_device(tools, true).await?;
+    super::drift::look(tools).await;
+    Ok(())
 }
 
 /// Reads that are thrown away because something changed meanwhile, before the next

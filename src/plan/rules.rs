@@ -34,6 +34,8 @@ pub struct Situation<'a> {
     pub waits: &'a dyn Fn(&PartName<'_>) -> bool,
     /// Containers, by id, that someone else stopped.
     pub disturbed: &'a BTreeSet<Arc<str>>,
+    /// Containers, by id, that somebody changed since they were made.
+    pub drifted: &'a BTreeSet<Arc<str>>,
     /// The update lock of the app that somebody else holds.
     pub locked: Option<&'a str>,
     /// Whether the new container of a service said that it took over, or had its time.
@@ -270,6 +272,7 @@ fn matches_alone(
 ) -> Option<ServiceConfig> {
     let identity = container.identity.as_ref()?;
     let same = container.status != ContainerStatus::Dead
+        && !situation.drifted.contains(&container.id)
         && identity.config == target.config
         && identity.image.same_artifact(&target.image);
     // What is stored in the model was written by intake: it parses.

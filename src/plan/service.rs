@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::board::Part;
+use super::board::{Board, Part};
 use super::locks::service_dir;
 use super::names::{self, OLD};
 use super::rules::{self, Situation};
@@ -58,6 +58,7 @@ impl Work {
                 has_image: &|_| true,
                 waits: &|_| false,
                 disturbed: &board.disturbed,
+                drifted: &board.drifted,
                 locked: None,
                 handed_over: &|_| true,
             })
@@ -262,7 +263,12 @@ impl Work {
         let wanted = self.wanted(service)?;
         for (name, found) in self.others(&wanted) {
             if found.status == ContainerStatus::Running {
-                let why = reason(&found, wanted.target);
+                let drifted = |board: &Board| board.drifted.contains(&found.id);
+                let why = if self.tools.board.look(drifted) {
+                    "somebody changed it since it was made".to_owned()
+                } else {
+                    reason(&found, wanted.target)
+                };
                 log::info!("stopping container '{name}' of app '{}': {why}", self.app);
                 self.stop_if_running(&name).await?;
                 self.was_stopped(&found.id);

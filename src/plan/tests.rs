@@ -22,6 +22,7 @@ struct Case {
     disturbed: BTreeSet<Arc<str>>,
     locked: Option<&'static str>,
     handed_over: bool,
+    drifted: BTreeSet<Arc<str>>,
 }
 
 impl Case {
@@ -41,6 +42,7 @@ impl Case {
             disturbed: BTreeSet::new(),
             locked: None,
             handed_over: false,
+            drifted: BTreeSet::new(),
         }
     }
 
@@ -64,6 +66,7 @@ impl Case {
             disturbed: &self.disturbed,
             locked: self.locked,
             handed_over: &|_| self.handed_over,
+            drifted: &self.drifted,
         })
     }
 
@@ -128,6 +131,7 @@ fn container(service: &str, target: &ServiceTarget, status: ContainerStatus) -> 
         volumes: Vec::new(),
         lenders: Vec::new(),
         lock_dir: None,
+        fingerprint: 0,
     }
 }
 

@@ -526,3 +526,79 @@ fn ts_5_1_a_mount_at_the_lock_directory_does_not_keep_a_service_from_its_target(
     assert!(mine.is_running("main"));
     agent.wait_for_log("without effect here: the mount at /tmp/balena");
 }
+
+#[test]
+fn d_11_what_somebody_changed_is_made_again_and_nothing_else_is() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    agent.set(&mine.0, &app("r1", three("1")));
+    agent.wait_for("done");
+    let before = (mine.id("web"), mine.id("worker"), mine.id("db"));
+    let update = json!({"CpuShares": 512});
+    let path = format!("/containers/{}/update", before.1);
+    assert_eq!(call("POST", &path, Some(&update)).0, 200);
+    until("the changed container to be made again", || {
+        let id = mine.service("worker")?["Id"].as_str()?.to_owned();
+        (id != before.1).then_some(())
+    });
+    agent.wait_for("done");
+    assert_eq!(
+        (mine.id("web"), mine.id("db")),
+        (before.0.clone(), before.2)
+    );
+    assert!(
+        agent
+            .log()
+            .contains("somebody changed it since it was made")
+    );
+
+    // What happened while nobody looked is found by the next agent.
+    agent.kill();
+    let networks = mine.networks();
+    let front = networks[0]["Id"].as_str().unwrap();
+    let leave = json!({"Container": before.0, "Force": true});
+    let path = format!("/networks/{front}/disconnect");
+    assert_eq!(call("POST", &path, Some(&leave)).0, 200);
+    let mut agent = start(&dir);
+    until("the disconnected container to be made again", || {
+        let id = mine.service("web")?["Id"].as_str()?.to_owned();
+        (id != before.0).then_some(())
+    });
+    agent.wait_for("done");
+    assert_eq!(mine.containers().len(), 3);
+
+    // A record of another engine, or none, is no reason to do anything.
+    let ids = (mine.id("web"), mine.id("worker"), mine.id("db"));
+    for content in [
+        None,
+        Some("{\"engine\":\"other\",\"containers\":{}}"),
+        Some("nonsense"),
+    ] {
+        let stored = until("the record", || find(&dir.0, "fingerprints"));
+        agent.stop();
+        match content {
+            None => std::fs::remove_file(stored).unwrap(),
+            Some(content) => std::fs::write(stored, content).unwrap(),
+        }
+        agent = start(&dir);
+        agent.wait_for("done");
+        let now = (mine.id("web"), mine.id("worker"), mine.id("db"));
+        assert_eq!(now, ids, "{content:?}");
+    }
+}
+
+/// The one file of that name below `dir`.
+fn find(dir: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+            if entry.file_name() == name {
+                return Some(entry.path());
+            }
+            if entry.file_type().unwrap().is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    None
+}

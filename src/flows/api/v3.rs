@@ -271,6 +271,7 @@ impl<'a> View<'a> {
             has_image: &|_| true,
             waits: &|_| false,
             disturbed: &self.board.disturbed,
+            drifted: &self.board.drifted,
             locked: None,
             handed_over: &|_| true,
         };

@@ -146,6 +146,7 @@ fn wanted<'a>(
         has_image: &|_| true,
         waits: &|_| false,
         disturbed: &board.disturbed,
+        drifted: &board.drifted,
         locked: None,
         handed_over: &|_| true,
     };

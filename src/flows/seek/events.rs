@@ -43,6 +43,10 @@ async fn watch(tools: &Tools) -> Result<std::convert::Infallible, EngineError> {
     let mut events = tools.engine.events().await?;
     let info = tools.engine.info().await?;
     log::info!("engine: {} {}, API {}", info.name, info.version, info.api);
+    let engine = format!("{} {} {}", info.name, info.version, info.api);
+    tools
+        .board
+        .change(|board| board.engine = Some(engine.into()));
     // What happened while nobody listened is found by looking at everything.
     if tools.board.look(|board| board.is_read) {
         read::device(tools).await?;
@@ -89,6 +93,9 @@ async fn container(tools: &Tools, event: &EngineEvent) -> Result<(), EngineError
             board.disturbed.remove(&*event.id);
             false
         });
+    }
+    if &*event.action == "update" && tools.board.look(|board| board.active == 0) {
+        return read::device(tools).await;
     }
     let now = tools.clock.now();
     let known = tools.board.look(|board| known(board, &event.id, now));
