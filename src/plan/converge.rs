@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use futures_lite::future;
 
-use super::board::{Lane, Part};
+use super::board::{Board, Lane, Part};
 use super::rules::{self, Agenda, PartName, Situation, Wait};
 use super::window::{self, Ended};
 use super::work::{Active, Work};
 use super::{drift, images, read};
 use crate::base::uptime::Uptime;
-use crate::model::ServiceName;
+use crate::model::current::App;
+use crate::model::target::ReleaseTarget;
+use crate::model::{AppUuid, ReleaseUuid, ServiceName};
 
 /// Brings the app to its target and keeps it there until it is time to stop.
 /// How far it is stands on the board.
@@ -87,33 +89,45 @@ fn blocked(agenda: &Agenda) -> Option<String> {
     Some(format!("{part} does not start: {wait}"))
 }
 
+/// What may be done now for an app, by what the board knows. `leaves`: it is to go.
+#[must_use]
+pub fn agenda(
+    board: &Board,
+    (uuid, app): (&AppUuid, &App),
+    release: Option<(&ReleaseUuid, &ReleaseTarget)>,
+    leaves: bool,
+    now: Uptime,
+) -> Agenda {
+    let waits = |part: &PartName<'_>| {
+        let uuid = uuid.clone();
+        let part = match *part {
+            PartName::Network(name) => Part::Network(uuid, name.clone()),
+            PartName::Volume(name) => Part::Volume(uuid, name.clone()),
+            PartName::Service(name) => Part::Service(uuid, name.clone()),
+        };
+        board.is_waiting(&part, now)
+    };
+    rules::agenda(&Situation {
+        uuid,
+        app,
+        release,
+        leaves,
+        has_image: &|uri| images::is_there(&board.device, uri),
+        waits: &waits,
+        disturbed: &board.disturbed,
+        drifted: &board.drifted,
+        locked: board.locked(uuid, now),
+        handed_over: &|service| board.handed_over(uuid, service),
+    })
+}
+
 impl Work {
     /// What may be done now.
     #[must_use]
     pub fn agenda(&self) -> Agenda {
         let now = self.tools.clock.now();
-        self.look(|app, board| {
-            let waits = |part: &PartName<'_>| {
-                let part = match part {
-                    PartName::Network(name) => self.network_part(name),
-                    PartName::Volume(name) => self.volume_part(name),
-                    PartName::Service(name) => self.service_part(name),
-                };
-                board.is_waiting(&part, now)
-            };
-            rules::agenda(&Situation {
-                uuid: &self.app,
-                app,
-                release: self.release().map(|(uuid, release)| (uuid, &**release)),
-                leaves: self.target.is_none(),
-                has_image: &|uri| images::is_there(&board.device, uri),
-                waits: &waits,
-                disturbed: &board.disturbed,
-                drifted: &board.drifted,
-                locked: board.locked(&self.app, now),
-                handed_over: &|service| board.handed_over(&self.app, service),
-            })
-        })
+        let release = self.release().map(|(uuid, release)| (uuid, &**release));
+        self.look(|app, board| agenda(board, (&self.app, app), release, self.target.is_none(), now))
     }
 
     /// Runs one window and draws its conclusions.

@@ -61,6 +61,9 @@ fn fd_06_a_lock_holds_back_stops_and_nothing_else() {
         reason.contains("db/resin-updates.lock").then_some(())
     });
     assert_eq!(agent.status(), "applying changes");
+    let detail = agent.get(&format!("/v3/device/apps/{}?detail=true", mine.0));
+    let waits = &detail["releases"]["r2"]["services"]["web"]["detail"]["waits_for"];
+    assert!(waits.to_string().contains("resin-updates.lock"), "{waits}");
     for id in [&before.0, &before.1] {
         assert!(is_running(id), "nothing is stopped");
         let name = call("GET", &format!("/containers/{id}/json"), None).1["Name"].to_string();

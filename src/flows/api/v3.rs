@@ -10,10 +10,11 @@ use crate::base::date;
 use crate::base::uptime::Uptime;
 use crate::model::current::{App, Container, Image};
 use crate::model::status::{ContainerStatus, Health, UpdateStatus};
-use crate::model::target::{AppRelease, Dependency, ReleaseTarget, ServiceTarget};
+use crate::model::target::{AppRelease, AppTarget, Dependency, ReleaseTarget, ServiceTarget};
 use crate::model::{AppUuid, NetworkConfig, ReleaseUuid, ServiceConfig, ServiceName, VolumeConfig};
 use crate::plan::board::{Board, Part};
-use crate::plan::rules::{self, Situation};
+use crate::plan::converge;
+use crate::plan::rules::{self, Situation, Wait};
 
 /// When it is, on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +111,9 @@ struct ServiceBody<'a> {
 /// Only with `?detail=true` (D-28a).
 #[derive(Serialize)]
 struct DetailBody<'a> {
+    /// What it waits for, in one line; absent when it waits for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_for: Option<String>,
     last_error: Option<&'a str>,
     failures: u32,
     next_try: Option<String>,
@@ -203,6 +207,9 @@ fn image(found: &Image) -> ImageBody<'_> {
     }
 }
 
+/// What parts of an app wait for.
+type Waits = BTreeMap<String, Wait>;
+
 #[derive(Clone, Copy)]
 struct View<'a> {
     board: &'a Board,
@@ -218,8 +225,9 @@ impl<'a> View<'a> {
             .target
             .as_deref()
             .and_then(|target| target.apps.get(uuid));
+        let waits = self.waits(uuid, app, target);
         if let Some(AppRelease::Wanted(name, release)) = target.map(|target| &target.release) {
-            let known = self.services(uuid, app, name, release);
+            let known = self.services(uuid, app, (name, release), &waits);
             // A release without a trace on the engine is not there yet.
             if !app.containers.is_empty()
                 || app.installed.as_ref() == Some(name)
@@ -231,7 +239,7 @@ impl<'a> View<'a> {
         for (name, found) in &app.containers {
             let release = releases.entry(found.release.as_str()).or_default();
             if !release.services.contains_key(found.service.as_str()) {
-                let body = self.container(uuid, name, found);
+                let body = self.container(uuid, (name, found), &waits);
                 release.services.insert(found.service.as_str(), body);
             }
         }
@@ -255,13 +263,28 @@ impl<'a> View<'a> {
         }
     }
 
+    /// What parts of the app wait for, where details are asked for.
+    fn waits(self, uuid: &AppUuid, app: &App, target: Option<&AppTarget>) -> Waits {
+        if !self.detail {
+            return Waits::new();
+        }
+        let release = match target.map(|target| &target.release) {
+            Some(AppRelease::Wanted(name, release)) => Some((name, &**release)),
+            // What runs is kept.
+            Some(AppRelease::Rejected(_)) => return Waits::new(),
+            Some(AppRelease::None) | None => None,
+        };
+        let uptime = self.now.uptime;
+        converge::agenda(self.board, (uuid, app), release, target.is_none(), uptime).waiting
+    }
+
     /// The services of the target's release, those without a container too.
     fn services(
         self,
         uuid: &'a AppUuid,
         app: &'a App,
-        name: &'a ReleaseUuid,
-        release: &'a ReleaseTarget,
+        (name, release): (&'a ReleaseUuid, &'a ReleaseTarget),
+        waits: &Waits,
     ) -> BTreeMap<&'a str, ServiceBody<'a>> {
         let situation = Situation {
             uuid,
@@ -277,17 +300,18 @@ impl<'a> View<'a> {
         };
         let services = release.services.iter().map(|(service, wanted)| {
             let found = rules::successor(&situation, service, wanted, (name, release));
-            (service.as_str(), self.service(uuid, service, wanted, found))
+            let body = self.service((uuid, service), wanted, found, waits);
+            (service.as_str(), body)
         });
         services.collect()
     }
 
     fn service(
         self,
-        uuid: &AppUuid,
-        service: &ServiceName,
+        (uuid, service): (&AppUuid, &ServiceName),
         wanted: &'a ServiceTarget,
         found: Option<(&'a std::sync::Arc<str>, &'a Container)>,
+        waits: &Waits,
     ) -> ServiceBody<'a> {
         let key = (uuid.clone(), service.clone());
         ServiceBody {
@@ -298,12 +322,17 @@ impl<'a> View<'a> {
             image: wanted.image.as_str(),
             config: config(Some(&wanted.config)),
             depends_on: &wanted.depends_on,
-            detail: self.service_detail(uuid, service),
+            detail: self.service_detail((uuid, service), waits),
         }
     }
 
     /// A container that is not what the target asks for.
-    fn container(self, uuid: &AppUuid, name: &'a str, found: &'a Container) -> ServiceBody<'a> {
+    fn container(
+        self,
+        uuid: &AppUuid,
+        (name, found): (&'a str, &'a Container),
+        waits: &Waits,
+    ) -> ServiceBody<'a> {
         let identity = found.identity.as_ref();
         ServiceBody {
             id: found.service_id,
@@ -313,17 +342,24 @@ impl<'a> View<'a> {
             image: identity.map_or(&*found.image_id, |identity| identity.image.as_str()),
             config: config(identity.map(|identity| &*identity.config)),
             depends_on: &found.depends_on,
-            detail: self.service_detail(uuid, &found.service),
+            detail: self.service_detail((uuid, &found.service), waits),
         }
     }
 
-    fn service_detail(self, uuid: &AppUuid, service: &ServiceName) -> Option<DetailBody<'a>> {
+    fn service_detail(
+        self,
+        (uuid, service): (&AppUuid, &ServiceName),
+        waits: &Waits,
+    ) -> Option<DetailBody<'a>> {
         if !self.detail {
             return None;
         }
         let part = Part::Service(uuid.clone(), service.clone());
         let trouble = self.board.troubles.get(&part);
         Some(DetailBody {
+            waits_for: waits
+                .get(&format!("service '{service}'"))
+                .map(Wait::to_string),
             last_error: trouble.map(|trouble| &*trouble.said),
             failures: trouble.map_or(0, |trouble| trouble.backoff.failures()),
             next_try: trouble.map(|trouble| self.now.date(trouble.retry_at)),
