@@ -4,7 +4,6 @@
 //! A lock of ours is a file with two known bytes that this process holds a `flock` on. The
 //! bytes tell it from a service's, the `flock` from what a killed agent left (FD-03).
 
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{
@@ -36,7 +35,7 @@ pub struct SharedDirs {
     host: PathBuf,
     /// Ours.
     own: PathBuf,
-    held: Mutex<BTreeMap<String, Vec<Lock>>>,
+    held: Mutex<Vec<(String, Vec<Lock>)>>,
 }
 
 /// One lock file that is ours as long as the file is open.
@@ -81,8 +80,8 @@ impl SharedDirs {
             .then(|| self.own.join(below))
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<Lock>>> {
-        // A map is whole whoever panicked while holding it.
+    fn held(&self) -> std::sync::MutexGuard<'_, Vec<(String, Vec<Lock>)>> {
+        // A list is whole whoever panicked while holding it.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -101,7 +100,7 @@ impl Host for SharedDirs {
     fn lock(&self, dir: &str, force: bool) -> Result<Option<String>, LockRefused> {
         let own = self.own(dir).filter(|own| own.is_dir());
         let Some(own) = own else { return Ok(None) };
-        if self.held().contains_key(dir) {
+        if self.held().iter().any(|(held, _)| held == dir) {
             return Ok(None);
         }
         let mut locks = Vec::new();
@@ -127,13 +126,16 @@ impl Host for SharedDirs {
                 }
             }
         }
-        self.held().insert(dir.to_owned(), locks);
+        self.held().push((dir.to_owned(), locks));
         Ok(replaced)
     }
 
     fn unlock(&self, dir: &str) {
-        let locks = self.held().remove(dir);
-        locks.into_iter().flatten().for_each(Lock::release);
+        let mut held = self.held();
+        if let Some(at) = held.iter().position(|(held, _)| held == dir) {
+            let (_, locks) = held.swap_remove(at);
+            locks.into_iter().for_each(Lock::release);
+        }
     }
 
     fn is_handed_over(&self, dir: &str) -> bool {
@@ -153,7 +155,8 @@ impl Host for SharedDirs {
 impl Drop for SharedDirs {
     fn drop(&mut self) {
         let held = std::mem::take(&mut *self.held());
-        held.into_values().flatten().for_each(Lock::release);
+        let locks = held.into_iter().flat_map(|(_, locks)| locks);
+        locks.for_each(Lock::release);
     }
 }
 

@@ -55,9 +55,9 @@ pub struct Board {
     /// Services whose container is being made right now.
     pub installing: BTreeSet<(AppUuid, ServiceName)>,
     /// Update locks by app: those held, and one that somebody else holds.
-    pub locks: BTreeMap<AppUuid, Locks>,
+    pub locks: Vec<(AppUuid, Locks)>,
     /// Services whose new container runs beside the old one.
-    pub hand_overs: BTreeMap<(AppUuid, ServiceName), HandOver>,
+    pub hand_overs: Vec<HandOver>,
     /// How far each app's lane is. Empty before the first target.
     pub lanes: BTreeMap<AppUuid, Lane>,
     /// A target was accepted and its lanes are not on the board yet.
@@ -85,8 +85,12 @@ pub struct Locks {
 }
 
 /// A new container beside the old one (target-state 7.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandOver {
+    /// The app.
+    pub app: AppUuid,
+    /// The service.
+    pub service: ServiceName,
     /// When the old one goes anyway.
     pub until: Uptime,
     /// The new one has taken over, or its time is up.
@@ -129,7 +133,7 @@ impl Board {
     #[must_use]
     pub fn next_try(&self, app: Option<&AppUuid>, now: Uptime) -> Option<Uptime> {
         let mine = self.troubles.iter().filter(|(part, _)| part.app() == app);
-        let lock = app.and_then(|app| self.locks.get(app)?.refused.as_ref());
+        let lock = app.and_then(|app| self.locks_of(app)?.refused.as_ref());
         mine.map(|(_, trouble)| trouble.retry_at)
             .chain(lock.map(|(_, at)| *at))
             .filter(|at| *at > now)
@@ -148,13 +152,37 @@ impl Board {
     /// The lock of an app that somebody else holds, as far as was known lately.
     #[must_use]
     pub fn locked(&self, app: &AppUuid, now: Uptime) -> Option<&str> {
-        let (path, at) = self.locks.get(app)?.refused.as_ref()?;
+        let (path, at) = self.locks_of(app)?.refused.as_ref()?;
         (*at > now).then_some(path)
+    }
+
+    /// Where a service's hand-over is in the list.
+    #[must_use]
+    pub fn hand_over(&self, app: &AppUuid, service: &ServiceName) -> Option<usize> {
+        let is_it = |found: &HandOver| found.app == *app && found.service == *service;
+        self.hand_overs.iter().position(is_it)
+    }
+
+    /// The update locks of an app.
+    #[must_use]
+    pub fn locks_of(&self, app: &AppUuid) -> Option<&Locks> {
+        let found = self.locks.iter().find(|(known, _)| known == app);
+        found.map(|(_, locks)| locks)
+    }
+
+    /// The same, to be changed.
+    pub fn locks_mut(&mut self, app: &AppUuid) -> &mut Locks {
+        let known = self.locks.iter().position(|(known, _)| known == app);
+        let at = known.unwrap_or_else(|| {
+            self.locks.push((app.clone(), Locks::default()));
+            self.locks.len() - 1
+        });
+        &mut self.locks[at].1
     }
 
     /// Forgets which locks were in the way: they are looked at again at once (FD-05).
     pub fn forget_refused_locks(&mut self) {
-        for locks in self.locks.values_mut() {
+        for (_, locks) in &mut self.locks {
             locks.refused = None;
         }
     }
@@ -162,8 +190,8 @@ impl Board {
     /// Whether the new container of a service took over, or had its time.
     #[must_use]
     pub fn handed_over(&self, app: &AppUuid, service: &ServiceName) -> bool {
-        let key = (app.clone(), service.clone());
-        self.hand_overs.get(&key).is_some_and(|found| found.is_done)
+        let found = self.hand_over(app, service);
+        found.is_some_and(|at| self.hand_overs[at].is_done)
     }
 
     /// Whether a part failed and its time has not come.

@@ -107,10 +107,7 @@ fn is_held(board: &Board, uri: &ImageUri) -> bool {
         let mine = release.services.iter();
         for (service, wanted) in mine.filter(|(_, wanted)| wanted.image == *uri) {
             users += 1;
-            let locked = board
-                .locks
-                .get(app)
-                .is_some_and(|app| app.refused.is_some());
+            let locked = board.locks_of(app).is_some_and(|app| app.refused.is_some());
             let waits = match wanted.strategy {
                 Strategy::KillThenDownload => !locked,
                 Strategy::DeleteThenDownload => true,

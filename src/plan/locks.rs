@@ -1,6 +1,5 @@
 //! Update locks of an app, and services that run beside their predecessor for a while.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,10 +9,10 @@ use super::stage::Step;
 use super::work::Work;
 use crate::base::uptime::Uptime;
 use crate::limits;
-use crate::model::AppUuid;
 use crate::model::current::Container;
 use crate::model::status::ContainerStatus;
 use crate::model::target::Strategy;
+use crate::model::{AppUuid, ServiceName};
 use crate::world::host::LockRefused;
 
 /// The host's directory where a container's service leaves its locks (D-38).
@@ -41,11 +40,15 @@ impl Work {
     /// Takes the locks of all services of the app: one that must not be interrupted holds
     /// back the whole release (target-state 7.2). `false`: somebody holds one.
     fn take_locks(&self) -> bool {
-        let mut dirs: BTreeMap<Arc<str>, bool> = BTreeMap::new();
+        let mut dirs: Vec<(Arc<str>, bool)> = Vec::new();
         self.look(|app, _| {
             for found in app.containers.values() {
                 let dir = lock_dir(&self.tools.facts.runtime_dir, &self.app, found);
-                *dirs.entry(dir).or_default() |= found.status == ContainerStatus::Running;
+                let runs = found.status == ContainerStatus::Running;
+                match dirs.iter_mut().find(|(known, _)| *known == dir) {
+                    Some((_, known)) => *known |= runs,
+                    None => dirs.push((dir, runs)),
+                }
             }
         });
         let force = self.force.load(Ordering::Relaxed);
@@ -65,15 +68,15 @@ impl Work {
                     );
                 }
                 Err(refused) => {
-                    dirs.keys().for_each(|dir| self.tools.host.unlock(dir));
+                    dirs.iter().for_each(|(dir, _)| self.tools.host.unlock(dir));
                     self.refused(refused);
                     return false;
                 }
             }
         }
-        let held: Vec<_> = dirs.into_keys().collect();
+        let held: Vec<_> = dirs.into_iter().map(|(dir, _)| dir).collect();
         self.tools.board.change_if(|board| {
-            let locks = board.locks.entry(self.app.clone()).or_default();
+            let locks = board.locks_mut(&self.app);
             let changed = locks.held != held || locks.refused.is_some();
             (locks.held, locks.refused) = (held, None);
             changed
@@ -84,7 +87,7 @@ impl Work {
     fn refused(&self, refused: LockRefused) {
         let retry_at = self.tools.clock.now() + self.tools.retry;
         let is_new = self.tools.board.change_if(|board| {
-            let locks = board.locks.entry(self.app.clone()).or_default();
+            let locks = board.locks_mut(&self.app);
             let path = refused.path.as_str();
             let known = locks.refused.as_ref();
             let is_new = known.is_none_or(|(known, _)| **known != *path);
@@ -117,18 +120,16 @@ impl Work {
 
     fn release_all(&self) {
         let held = self.tools.board.look(|board| {
-            let locks = board.locks.get(&self.app);
+            let locks = board.locks_of(&self.app);
             locks.map(|locks| locks.held.clone()).unwrap_or_default()
         });
         if held.is_empty() {
             return;
         }
         held.iter().for_each(|dir| self.tools.host.unlock(dir));
-        self.tools.board.change(|board| {
-            if let Some(locks) = board.locks.get_mut(&self.app) {
-                locks.held.clear();
-            }
-        });
+        self.tools
+            .board
+            .change(|board| board.locks_mut(&self.app).held.clear());
     }
 
     /// Looks whether new containers that run beside their predecessors took over; returns
@@ -143,45 +144,63 @@ impl Work {
             };
             let stage =
                 self.situation(|situation| stage(situation, service, target, (uuid, &**release)));
-            let key = (self.app.clone(), service.clone());
-            if stage.step < Step::MisnamedSettled || stage.step == Step::Ready || !stage.others_run
-            {
-                self.tools
-                    .board
-                    .change_if(|board| board.hand_overs.remove(&key).is_some());
+            let known = self.tools.board.look(|board| {
+                let at = board.hand_over(&self.app, service);
+                at.map(|at| board.hand_overs[at].clone())
+            });
+            let is_new_settled = matches!(stage.step, Step::Settled | Step::MisnamedSettled);
+            if !is_new_settled || !stage.others_run {
+                if known.is_some() {
+                    self.tools.board.change(|board| {
+                        let is_it =
+                            |found: &HandOver| found.app == self.app && found.service == *service;
+                        board.hand_overs.retain(|found| !is_it(found));
+                    });
+                }
                 continue;
             }
-            let known = self
-                .tools
-                .board
-                .look(|board| board.hand_overs.get(&key).copied());
-            let mut hand_over = known.unwrap_or(HandOver {
+            let is_new = known.is_none();
+            let mut hand_over = known.unwrap_or_else(|| HandOver {
+                app: self.app.clone(),
+                service: service.clone(),
                 until: now + timeout,
                 is_done: false,
             });
-            if !hand_over.is_done {
-                let dir = service_dir(&self.tools.facts.runtime_dir, &self.app, service);
-                let said = self.tools.host.is_handed_over(&dir);
-                hand_over.is_done = said || now >= hand_over.until;
-                if said {
-                    log::info!("service '{service}' of app '{}' took over", self.app);
-                } else if hand_over.is_done {
-                    log::warn!(
-                        "service '{service}' of app '{}' did not say that it took over within {} s: \
-                         the old one goes anyway",
-                        self.app,
-                        timeout.as_secs_f32()
-                    );
-                } else {
-                    let look = (now + limits::HAND_OVER_LOOK).min(hand_over.until);
-                    next = Some(next.map_or(look, |next: Uptime| next.min(look)));
-                }
+            if hand_over.is_done {
+                continue;
             }
-            self.tools
-                .board
-                .change_if(|board| board.hand_overs.insert(key, hand_over) != Some(hand_over));
+            hand_over.is_done = self.has_handed_over(service, (now, hand_over.until));
+            if !hand_over.is_done {
+                let look = (now + limits::HAND_OVER_LOOK).min(hand_over.until);
+                next = Some(next.map_or(look, |next: Uptime| next.min(look)));
+            }
+            if is_new || hand_over.is_done {
+                self.tools
+                    .board
+                    .change(|board| match board.hand_over(&self.app, service) {
+                        Some(at) => board.hand_overs[at] = hand_over,
+                        None => board.hand_overs.push(hand_over),
+                    });
+            }
         }
         next
+    }
+
+    /// Whether the new container said that it took over, or its time is up.
+    fn has_handed_over(&self, service: &ServiceName, (now, until): (Uptime, Uptime)) -> bool {
+        let dir = service_dir(&self.tools.facts.runtime_dir, &self.app, service);
+        if self.tools.host.is_handed_over(&dir) {
+            log::info!("service '{service}' of app '{}' took over", self.app);
+            return true;
+        }
+        if now >= until {
+            log::warn!(
+                "service '{service}' of app '{}' did not say in time that it took over: \
+                 the old one goes anyway",
+                self.app
+            );
+        }
+        now >= until
     }
 }
 

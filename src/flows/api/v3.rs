@@ -248,7 +248,7 @@ impl<'a> View<'a> {
             release.networks = networks(app);
             release.volumes = volumes(app);
         }
-        let held = self.board.locks.get(uuid);
+        let held = self.board.locks_of(uuid);
         let held = held.map_or(&[][..], |locks| &locks.held);
         AppBody {
             id: app.id,
