@@ -130,7 +130,7 @@ impl Strategy {
 pub struct Dependency {
     /// What has to be true of the other one.
     pub condition: Condition,
-    /// Stored and shown, without effect so far.
+    /// The dependent restarts when the other one is made again.
     pub restart: bool,
     /// `false`: never waited for.
     pub required: bool,

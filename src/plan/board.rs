@@ -46,10 +46,8 @@ pub struct Board {
     /// Containers, by name, that an action of ours changed a moment ago: their
     /// events may still be on the way.
     pub recent: VecDeque<(Arc<str>, Uptime)>,
-    /// Containers, by id, that someone else stopped (D-21).
-    pub disturbed: BTreeSet<Arc<str>>,
-    /// Containers, by id, that somebody changed since they were made (D-11).
-    pub drifted: BTreeSet<Arc<str>>,
+    /// What is known about containers beside what the engine says.
+    pub marks: Marks,
     /// Which engine answers, in which version.
     pub engine: Option<Arc<str>>,
     /// Services whose container is being made right now.
@@ -73,6 +71,17 @@ pub struct Board {
     pub is_complete: bool,
     /// Apps that a local call removed.
     pub deleted: BTreeSet<AppUuid>,
+}
+
+/// Containers, by id, of which something is known beside what the engine says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Someone else stopped it (D-21).
+    pub disturbed: BTreeSet<Arc<str>>,
+    /// Somebody changed it since it was made (D-11).
+    pub drifted: BTreeSet<Arc<str>>,
+    /// What it depends on was made again, and it asked to be restarted then (GAP-26).
+    pub outdated: BTreeSet<Arc<str>>,
 }
 
 /// The update locks of one app.

@@ -114,8 +114,7 @@ pub fn agenda(
         leaves,
         has_image: &|uri| images::is_there(&board.device, uri),
         waits: &waits,
-        disturbed: &board.disturbed,
-        drifted: &board.drifted,
+        marks: &board.marks,
         locked: board.locked(uuid, now),
         handed_over: &|service| board.handed_over(uuid, service),
     })

@@ -49,7 +49,7 @@ fn dependency(
         },
         Condition::Completed => match status {
             ContainerStatus::Stopped if exit == 0 => None,
-            ContainerStatus::Stopped if !has_to_run(found, situation.disturbed) => {
+            ContainerStatus::Stopped if !has_to_run(found, situation.marks) => {
                 failed("ended with an error")
             }
             _ => pending,

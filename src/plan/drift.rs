@@ -86,8 +86,8 @@ pub async fn look(tools: &Tools) {
         });
     }
     let new = tools.board.change_if(|board| {
-        let is_new = board.drifted != drifted;
-        board.drifted.clone_from(&drifted);
+        let is_new = board.marks.drifted != drifted;
+        board.marks.drifted.clone_from(&drifted);
         is_new
     });
     if new {

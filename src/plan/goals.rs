@@ -224,7 +224,7 @@ fn old_has_to_run(situation: &Situation<'_>, service: &ServiceName, stage: Stage
     stage.others
         && !stage.others_run
         && mine.any(|found| {
-            found.status == ContainerStatus::Stopped && has_to_run(found, situation.disturbed)
+            found.status == ContainerStatus::Stopped && has_to_run(found, situation.marks)
         })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The statements here are those of D-11, D-12, D-16, D-20, D-21 and D-37.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::limits::WINDOW_MAX;
@@ -13,6 +13,7 @@ use crate::model::{
     AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceConfig, ServiceName, VolumeName,
 };
 
+use super::board::Marks;
 use super::goals::{add_leaving, add_services};
 use super::names::{is_right_name, network_name, volume_name};
 use super::stage::{Stage, Step, network};
@@ -32,10 +33,8 @@ pub struct Situation<'a> {
     pub has_image: &'a dyn Fn(&ImageUri) -> bool,
     /// Whether a part failed lately and has to wait.
     pub waits: &'a dyn Fn(&PartName<'_>) -> bool,
-    /// Containers, by id, that someone else stopped.
-    pub disturbed: &'a BTreeSet<Arc<str>>,
-    /// Containers, by id, that somebody changed since they were made.
-    pub drifted: &'a BTreeSet<Arc<str>>,
+    /// What is known about containers beside what the engine says.
+    pub marks: &'a Marks,
     /// The update lock of the app that somebody else holds.
     pub locked: Option<&'a str>,
     /// Whether the new container of a service said that it took over, or had its time.
@@ -272,7 +271,7 @@ fn matches_alone(
 ) -> Option<ServiceConfig> {
     let identity = container.identity.as_ref()?;
     let same = container.status != ContainerStatus::Dead
-        && !situation.drifted.contains(&container.id)
+        && !situation.marks.drifted.contains(&container.id)
         && identity.config == target.config
         && identity.image.same_artifact(&target.image);
     // What is stored in the model was written by intake: it parses.
@@ -352,12 +351,12 @@ fn best<'a>(
 }
 
 /// Whether the engine's own policy, or D-21, says that it has to run.
-pub(super) fn has_to_run(container: &Container, disturbed: &BTreeSet<Arc<str>>) -> bool {
+pub(super) fn has_to_run(container: &Container, marks: &Marks) -> bool {
     match container.status {
         ContainerStatus::Created | ContainerStatus::Dead => true,
         ContainerStatus::Running => false,
         ContainerStatus::Stopping | ContainerStatus::Stopped => {
-            disturbed.contains(&container.id)
+            marks.disturbed.contains(&container.id)
                 || match container.restart {
                     Restart::Always | Restart::UnlessStopped => true,
                     Restart::OnFailure(tries_left) => {
@@ -369,14 +368,15 @@ pub(super) fn has_to_run(container: &Container, disturbed: &BTreeSet<Arc<str>>) 
     }
 }
 
+/// Whether it runs and has to be restarted, since what it depends on was made again.
+pub(super) fn is_outdated(container: &Container, marks: &Marks) -> bool {
+    container.status == ContainerStatus::Running && marks.outdated.contains(&container.id)
+}
+
 /// Whether the container does what it should.
-fn is_settled(
-    container: &Container,
-    target: &ServiceTarget,
-    disturbed: &BTreeSet<Arc<str>>,
-) -> bool {
+fn is_settled(container: &Container, target: &ServiceTarget, marks: &Marks) -> bool {
     if target.running {
-        !has_to_run(container, disturbed)
+        !has_to_run(container, marks) && !is_outdated(container, marks)
     } else {
         container.status != ContainerStatus::Running
     }
@@ -398,7 +398,7 @@ pub fn stage(
         None => Step::Missing,
         Some((name, good)) => {
             let right = is_right_name(name, service, release.0, situation.uuid);
-            match (right, is_settled(good, target, situation.disturbed)) {
+            match (right, is_settled(good, target, situation.marks)) {
                 (true, true) => Step::Settled,
                 (true, false) => Step::Ready,
                 (false, true) => Step::MisnamedSettled,

@@ -57,8 +57,7 @@ impl Work {
                 leaves: self.target.is_none(),
                 has_image: &|_| true,
                 waits: &|_| false,
-                disturbed: &board.disturbed,
-                drifted: &board.drifted,
+                marks: &board.marks,
                 locked: None,
                 handed_over: &|_| true,
             })
@@ -88,7 +87,31 @@ impl Work {
     pub async fn create(&self, service: &ServiceName) -> Result<(), EngineError> {
         let wanted = self.wanted(service)?;
         let _installing = Installing::mark(&self.tools, (&self.app, service));
-        self.create_wanted(&wanted).await
+        let is_again = !self.containers(service).is_empty();
+        self.create_wanted(&wanted).await?;
+        if is_again {
+            self.mark_dependents(service);
+        }
+        Ok(())
+    }
+
+    /// Notes who asked to be restarted when this service is made again (compose's
+    /// `depends_on` with `restart: true`).
+    fn mark_dependents(&self, service: &ServiceName) {
+        let asks = |name: &ServiceName| {
+            let target = self.release()?.1.services.get(name)?;
+            Some(target.depends_on.get(service)?.restart)
+        };
+        let dependents = self.look(|app, _| {
+            let all = app.containers.values();
+            let asking = all.filter(|found| asks(&found.service) == Some(true));
+            asking.map(|found| found.id.clone()).collect::<Vec<_>>()
+        });
+        self.tools.board.change_if(|board| {
+            let any = !dependents.is_empty();
+            board.marks.outdated.extend(dependents);
+            any
+        });
     }
 
     async fn create_wanted(&self, wanted: &Wanted<'_>) -> Result<(), EngineError> {
@@ -263,7 +286,7 @@ impl Work {
         let wanted = self.wanted(service)?;
         for (name, found) in self.others(&wanted) {
             if found.status == ContainerStatus::Running {
-                let drifted = |board: &Board| board.drifted.contains(&found.id);
+                let drifted = |board: &Board| board.marks.drifted.contains(&found.id);
                 let why = if self.tools.board.look(drifted) {
                     "somebody changed it since it was made".to_owned()
                 } else {
@@ -317,13 +340,21 @@ impl Work {
             );
             return self.stop_if_running(&name).await;
         }
-        if found.status == ContainerStatus::Running {
+        let is_outdated = |board: &Board| rules::is_outdated(&found, &board.marks);
+        if self.tools.board.look(is_outdated) {
+            log::info!(
+                "stopping container '{name}' of app '{}': it restarts with what it depends on",
+                self.app
+            );
+            self.stop_if_running(&name).await?;
+        } else if found.status == ContainerStatus::Running {
             return Ok(());
         }
         let _busy = Busy::mark(&self.tools, &name);
         let started = self.tools.engine.start(&name).await;
         self.tools.board.change_if(|board| {
-            board.disturbed.remove(&found.id);
+            board.marks.disturbed.remove(&found.id);
+            board.marks.outdated.remove(&found.id);
             false
         });
         self.refresh(&name).await?;
@@ -366,7 +397,7 @@ impl Work {
                 || self
                     .tools
                     .board
-                    .look(|board| board.disturbed.contains(&found.id));
+                    .look(|board| board.marks.disturbed.contains(&found.id));
             let ran = was_ours || found.restart != Restart::No;
             ran && found.status == ContainerStatus::Stopped
         };

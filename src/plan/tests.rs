@@ -1,8 +1,8 @@
 //! The rules as tables: what is, what should be, and what may be done now.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
+use super::board::Marks;
 use super::names::{container_name_long, is_right_name, volume_name};
 use super::rules::{Agenda, PartName, Situation, Wait, agenda, has_to_run};
 use super::stage::{Stage, Step, network};
@@ -19,10 +19,9 @@ struct Case {
     leaves: bool,
     missing_images: Vec<&'static str>,
     waiting: Vec<&'static str>,
-    disturbed: BTreeSet<Arc<str>>,
+    marks: Marks,
     locked: Option<&'static str>,
     handed_over: bool,
-    drifted: BTreeSet<Arc<str>>,
 }
 
 impl Case {
@@ -39,10 +38,9 @@ impl Case {
             leaves: false,
             missing_images: Vec::new(),
             waiting: Vec::new(),
-            disturbed: BTreeSet::new(),
+            marks: Marks::default(),
             locked: None,
             handed_over: false,
-            drifted: BTreeSet::new(),
         }
     }
 
@@ -63,10 +61,9 @@ impl Case {
                 PartName::Service(name) => self.waiting.contains(&name.as_str()),
                 _ => false,
             },
-            disturbed: &self.disturbed,
+            marks: &self.marks,
             locked: self.locked,
             handed_over: &|_| self.handed_over,
-            drifted: &self.drifted,
         })
     }
 
@@ -275,13 +272,12 @@ fn d_21_who_has_to_run() {
     for (status, restart, exit, is_disturbed, want) in cases {
         let mut found = container("a", &target("one"), status);
         (found.restart, found.exit_code) = (restart, Some(exit));
-        let disturbed = if is_disturbed {
-            [found.id.clone()].into()
-        } else {
-            BTreeSet::new()
-        };
+        let mut marks = Marks::default();
+        if is_disturbed {
+            marks.disturbed.insert(found.id.clone());
+        }
         assert_eq!(
-            has_to_run(&found, &disturbed),
+            has_to_run(&found, &marks),
             want,
             "{status:?} {restart:?} {exit} {is_disturbed}"
         );

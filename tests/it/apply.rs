@@ -237,6 +237,40 @@ fn fd_43_dependencies_gate_as_compose_says() {
 }
 
 #[test]
+fn gap_26_who_asked_for_it_restarts_with_what_it_depends_on() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let on = |restart: bool| {
+        let how = json!({"condition": "service_started", "restart": restart});
+        json!({"depends_on": {"db": how}})
+    };
+    let body = |changed: &str| {
+        json!({"services": {
+            "db": service(1, json!({"environment": {"A": changed}})),
+            "follows": service(2, on(true)),
+            "stays": service(3, on(false)),
+        }})
+    };
+    agent.set(&mine.0, &app("r1", body("1")));
+    agent.wait_for("done");
+    let at = |name: &str| {
+        let found = mine.service(name).unwrap();
+        (
+            found["Id"].to_string(),
+            found["State"]["StartedAt"].to_string(),
+        )
+    };
+    let before = (at("db"), at("follows"), at("stays"));
+    agent.set(&mine.0, &app("r1", body("2")));
+    agent.wait_for("done");
+    let after = (at("db"), at("follows"), at("stays"));
+    assert_ne!(after.0.0, before.0.0, "made again");
+    assert_eq!(after.1.0, before.1.0, "the same container");
+    assert!(after.1.1 > after.0.1, "started after what it depends on");
+    assert_eq!(after.2, before.2);
+}
+
+#[test]
 fn d_12_a_volume_stays_when_it_leaves_the_release() {
     let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
     let agent = start(&dir);

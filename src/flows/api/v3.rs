@@ -293,8 +293,7 @@ impl<'a> View<'a> {
             leaves: false,
             has_image: &|_| true,
             waits: &|_| false,
-            disturbed: &self.board.disturbed,
-            drifted: &self.board.drifted,
+            marks: &self.board.marks,
             locked: None,
             handed_over: &|_| true,
         };

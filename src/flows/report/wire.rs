@@ -145,8 +145,7 @@ fn wanted<'a>(
         leaves: false,
         has_image: &|_| true,
         waits: &|_| false,
-        disturbed: &board.disturbed,
-        drifted: &board.drifted,
+        marks: &board.marks,
         locked: None,
         handed_over: &|_| true,
     };

@@ -90,7 +90,8 @@ async fn container(tools: &Tools, event: &EngineEvent) -> Result<(), EngineError
     // A kill is told before the end that it brings: only a start ends a disturbance.
     if matches!(&*event.action, "start" | "unpause" | "destroy") {
         tools.board.change_if(|board| {
-            board.disturbed.remove(&*event.id);
+            board.marks.disturbed.remove(&*event.id);
+            board.marks.outdated.remove(&*event.id);
             false
         });
     }
@@ -117,7 +118,7 @@ async fn container(tools: &Tools, event: &EngineEvent) -> Result<(), EngineError
     if matches!(&*event.action, "kill" | "stop") {
         // Somebody stops it: its restart policy does not explain that (D-21).
         tools.board.change_if(|board| {
-            board.disturbed.insert(event.id.clone());
+            board.marks.disturbed.insert(event.id.clone());
             false
         });
     }
