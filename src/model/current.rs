@@ -62,6 +62,8 @@ pub struct App {
     pub containers: BTreeMap<Arc<str>, Container>,
     /// Networks of the app by name in the release.
     pub networks: BTreeMap<NetworkName, Network>,
+    /// Further networks of a name that is taken: only one is wanted (FD-21).
+    pub spare_networks: Vec<(NetworkName, Arc<str>)>,
     /// Volumes of the app by engine name.
     pub volumes: BTreeMap<Arc<str>, Volume>,
 }

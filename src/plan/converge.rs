@@ -19,6 +19,7 @@ use crate::model::{AppUuid, ReleaseUuid, ServiceName};
 pub async fn lane(work: Arc<Work>) {
     while !work.cancel.is_set() {
         let seen = work.tools.board.version();
+        work.remove_spare_networks().await;
         let look_again = work.watch_hand_overs();
         let mut agenda = work.under_locks(work.agenda());
         if !agenda.is_empty() {

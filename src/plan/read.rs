@@ -42,7 +42,7 @@ async fn read_device(tools: &Tools, anyway: bool) -> Result<bool, EngineError> {
             .insert(name, container);
     }
     for (app, (name, network)) in tools.engine.networks().await? {
-        add_network(&mut apps.entry(app).or_default().networks, name, network);
+        add_network(apps.entry(app).or_default(), name, network);
     }
     let target = tools.board.look(|board| board.target.clone());
     for volume in tools.engine.volumes().await? {
@@ -88,10 +88,10 @@ async fn read_app(tools: &Tools, uuid: &AppUuid, anyway: bool) -> Result<bool, E
             containers.insert(name, container);
         }
     }
-    let mut networks = BTreeMap::new();
+    let mut storage = App::default();
     for (app, (name, network)) in tools.engine.networks().await? {
         if app == *uuid {
-            add_network(&mut networks, name, network);
+            add_network(&mut storage, name, network);
         }
     }
     let target = tools.board.look(|board| board.target.clone());
@@ -107,17 +107,22 @@ async fn read_app(tools: &Tools, uuid: &AppUuid, anyway: bool) -> Result<bool, E
         }
         let app = board.device.apps.entry(uuid.clone()).or_default();
         app.containers = containers;
-        app.networks = networks;
+        app.networks = storage.networks;
+        app.spare_networks = storage.spare_networks;
         app.volumes = volumes.into_iter().collect();
         true
     }))
 }
 
-/// Of two networks of one name the one this agent made counts (FD-21).
-fn add_network(networks: &mut BTreeMap<NetworkName, Network>, name: NetworkName, found: Network) {
-    match networks.get(&name) {
-        Some(known) if known.config.is_some() => {}
-        _ => drop(networks.insert(name, found)),
+/// Of two networks of one name the one this agent made counts; the other is to go (FD-21).
+fn add_network(app: &mut App, name: NetworkName, mut found: Network) {
+    if let Some(known) = app.networks.get_mut(&name) {
+        if known.config.is_none() && found.config.is_some() {
+            std::mem::swap(known, &mut found);
+        }
+        app.spare_networks.push((name, found.id));
+    } else {
+        app.networks.insert(name, found);
     }
 }
 

@@ -46,6 +46,57 @@ impl Work {
         Ok(())
     }
 
+    /// Removes networks whose name another one has (FD-21). One that is in use stays, and
+    /// the other goes, if nobody uses that.
+    pub(super) async fn remove_spare_networks(&self) {
+        let now = self.tools.clock.now();
+        let spare = self.look(|app, board| {
+            let due = |(name, _): &&(NetworkName, Arc<str>)| {
+                !board.is_waiting(&self.network_part(name), now)
+            };
+            app.spare_networks
+                .iter()
+                .filter(due)
+                .cloned()
+                .collect::<Vec<_>>()
+        });
+        for (name, id) in spare {
+            log::warn!(
+                "app '{}': there are two networks '{name}'; removing {id}",
+                self.app
+            );
+            if let Err(error) = self.remove_spare_network(&name, &id).await {
+                self.tools
+                    .trouble(&self.network_part(&name), &error.to_string());
+            }
+        }
+    }
+
+    async fn remove_spare_network(
+        &self,
+        name: &NetworkName,
+        id: &Arc<str>,
+    ) -> Result<(), EngineError> {
+        let mut gone = id.clone();
+        if let Err(error) = self.tools.engine.remove_network(id).await {
+            let known = self.look(|app, _| Some(app.networks.get(name)?.id.clone()));
+            let Some(known) = known else {
+                return Err(error);
+            };
+            log::info!("network {id} is in use ({error}); removing {known} instead");
+            self.tools.engine.remove_network(&known).await?;
+            gone = known;
+        }
+        self.change(|app| {
+            app.spare_networks.retain(|(_, spare)| spare != id);
+            match app.networks.get_mut(name) {
+                Some(kept) if kept.id == gone => kept.id = id.clone(),
+                _ => {}
+            }
+        });
+        Ok(())
+    }
+
     /// Removes a network.
     ///
     /// # Errors

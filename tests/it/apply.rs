@@ -271,6 +271,34 @@ fn gap_26_who_asked_for_it_restarts_with_what_it_depends_on() {
 }
 
 #[test]
+fn fd_21_of_two_networks_of_one_name_one_remains() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    let body = app("r1", json!({"services": {"main": service(1, json!({}))}}));
+    agent.set(&mine.0, &body);
+    agent.wait_for("done");
+    agent.kill();
+    let found = &mine.networks()[0];
+    let again = json!({
+        "Name": found["Name"], "Labels": found["Labels"], "CheckDuplicate": false,
+    });
+    let (status, answer) = call("POST", "/networks/create", Some(&again));
+    if status != 201 {
+        // Engines from 25 on never make a second one.
+        assert_eq!(status, 409, "{answer}");
+        return;
+    }
+    assert_eq!(mine.networks().len(), 2);
+    let id = mine.id("main");
+    let agent = start(&dir);
+    until("one network to go", || {
+        (mine.networks().len() == 1).then_some(())
+    });
+    agent.wait_for("done");
+    assert_eq!((mine.id("main"), mine.is_running("main")), (id, true));
+}
+
+#[test]
 fn d_12_a_volume_stays_when_it_leaves_the_release() {
     let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
     let agent = start(&dir);
