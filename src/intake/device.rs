@@ -282,6 +282,57 @@ mod tests {
         assert!(content.networks.contains_key("default"));
     }
 
+    /// No network is made by default for services that have the host's, none or another
+    /// service's (FD-22, target-state 3.3).
+    #[test]
+    fn fd_22_no_default_network_where_no_service_uses_one() {
+        const HOST: &str = r#""network_mode":"host""#;
+        const NONE: &str = r#""network_mode":"none""#;
+        const SHARED: &str = r#""network_mode":"service:s0""#;
+        const BRIDGE: &str = r#""network_mode":"bridge""#;
+        const NAMED: &str = r#""networks":["lan"]"#;
+        const BOTH: &[&str] = &["default", "lan"];
+        #[rustfmt::skip]
+        let cases: [(&[&str], &str, &[&str]); 14] = [
+            (&[HOST], "", &[]), (&[NONE], "", &[]), (&[HOST, SHARED], "", &[]), (&[HOST, NONE, SHARED], "", &[]),
+            (&[HOST, r#""network_mode":"host","networks":{}"#], "", &[]), (&[HOST, ""], "", &["default"]),
+            (&[HOST, r#""network_mode":null"#], "", &["default"]), (&[NAMED], r#""lan":{}"#, &["lan"]),
+            // Declared all the same.
+            (&[HOST, NONE, SHARED], r#""default":{"ipam":{}},"lan":{}"#, &["lan"]), (&[HOST, BRIDGE], r#""default":{}"#, &[]),
+            (&[HOST, ""], r#""default":{},"lan":{}"#, BOTH), (&[HOST, NAMED], r#""default":{},"lan":{}"#, BOTH),
+            (&[HOST, r#""networks":["default"]"#], r#""default":{}"#, &["default"]), (&[], r#""default":{}"#, &["default"]),
+        ];
+        for (compositions, declared, want) in cases {
+            let services: Vec<String> = compositions
+                .iter()
+                .enumerate()
+                .map(|(index, composition)| {
+                    format!(r#""s{index}":{{"id":1,"image":"i","composition":{{{composition}}}}}"#)
+                })
+                .collect();
+            let release = format!(
+                r#""services":{{{}}},"networks":{{{declared}}}"#,
+                services.join(",")
+            );
+            let content = content(&release);
+            let made: Vec<&str> = content.networks.keys().map(|name| name.as_str()).collect();
+            assert_eq!(made, want, "{release}");
+        }
+    }
+
+    /// A service that is left out of the target asks for no network either (FD-22).
+    #[test]
+    fn fd_22_no_default_network_for_a_service_that_is_left_out() {
+        let content = content(
+            r#""services":{"s":{"id":1,"image":"i","composition":{"network_mode":"host"}},
+            "o":{"id":2,"image":"i","labels":{"io.balena.features.optional":"1"},
+            "contract":{"requires":[{"type":"sw.spec","slug":"compose","version":">=3"}]}}},"networks":{"default":{}}"#,
+        );
+        let services: Vec<&str> = content.services.keys().map(|name| name.as_str()).collect();
+        assert_eq!(services, ["s"]);
+        assert!(content.networks.is_empty(), "{:?}", content.networks);
+    }
+
     /// D-10: what upstream re-types.
     #[test]
     fn d_10_environment_text_stays_text() {

@@ -180,9 +180,20 @@ impl Release {
         }
         if faults.is_empty() {
             self.drop_optional(node, faults);
-            if self.services.values().any(|draft| draft.joins_default) {
-                self.networks.entry(DEFAULT_NETWORK.into()).or_default();
-            }
+            self.settle_default_network();
+        }
+    }
+
+    /// The default network is made for those that join it. A declaration alone makes it too
+    /// (target-state 3.3), but not where every service has a `network_mode`: stored
+    /// compositions may declare it then as well, and its range may be that of the host's
+    /// LAN (FD-22). Other networks were named by somebody, and may be a bridge for the host.
+    fn settle_default_network(&mut self) {
+        let mut services = self.services.values();
+        if services.clone().any(|draft| draft.joins_default) {
+            self.networks.entry(DEFAULT_NETWORK.into()).or_default();
+        } else if !self.services.is_empty() && services.all(|draft| draft.networks.is_empty()) {
+            self.networks.remove(DEFAULT_NETWORK);
         }
     }
 
