@@ -135,6 +135,40 @@ fn d_22_what_an_engine_does_not_know_is_left_out_and_said() {
     assert!(made_new.connect[0].1.contains("02:00:00:00:00:02"));
 }
 
+/// What `helios check` does not show: the settings of the networks after the first.
+#[test]
+fn ts_2_14_further_networks_have_all_their_settings() {
+    let config = json!({
+        "networks": {
+            "a": {},
+            "b": {
+                "aliases": ["plc", "cell-5"], "ipv4_address": "10.87.3.10", "ipv6_address": "fd5e:77::10",
+                "link_local_ips": ["169.254.34.68"], "mac_address": "02:42:0a:57:03:0a",
+                "driver_opts": { "k": "v" }, "gw_priority": 1,
+            },
+            "c": {},
+        },
+    });
+    let (_, made) = made(&config, 51).unwrap();
+    let connect: Vec<(&str, Value)> = made
+        .connect
+        .iter()
+        .map(|(name, settings)| (name.as_str(), serde_json::from_str(settings).unwrap()))
+        .collect();
+    let further = json!({
+        "IPAMConfig": {
+            "IPv4Address": "10.87.3.10", "IPv6Address": "fd5e:77::10", "LinkLocalIPs": ["169.254.34.68"],
+        },
+        "Aliases": ["plc", "cell-5", "web"], "MacAddress": "02:42:0a:57:03:0a",
+        "DriverOpts": { "k": "v" }, "GwPriority": 1,
+    });
+    let want = [
+        ("b_app1", further),
+        ("c_app1", json!({ "Aliases": ["web"] })),
+    ];
+    assert_eq!(connect, want);
+}
+
 #[test]
 fn d_22_a_subpath_is_not_left_out() {
     let config = json!({ "volumes": [
