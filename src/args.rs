@@ -74,7 +74,6 @@ enum Kind {
 
 const LEGACY: Kind =
     Kind::Later("running beside a legacy supervisor is not part of this version yet");
-const DISK: Kind = Kind::Later("keeping disk space free is not part of this version yet");
 const PROVISIONING: Kind = Kind::Later(
     "registering a device is not part of this version yet; give --uuid, --remote-api-endpoint \
      and --remote-api-key of a device that is registered",
@@ -113,8 +112,8 @@ const OPTIONS: &[Opt] = &[
         help: "The first wait after something failed; it grows from there. Default: 30000" },
     Opt { name: "pulls-max", value: "N", kind: Kind::One, requires: &[],
         help: "Images pulled at once. Default: 2" },
-    Opt { name: "disk-reserve-mib", value: "MIB", kind: DISK, requires: &[],
-        help: "Free space that no pull may touch (later)" },
+    Opt { name: "disk-reserve-mib", value: "MIB", kind: Kind::One, requires: &[],
+        help: "Nothing is pulled while the engine has less free space. Default: 256" },
     Opt { name: "user-apps", value: "auto|on|off", kind: Kind::One, requires: &[],
         help: "Whether this agent manages user apps. Default: auto" },
     Opt { name: "legacy-api-endpoint", value: "URL", kind: LEGACY, requires: &["legacy-api-key"],
@@ -330,7 +329,6 @@ mod tests {
             ("--remote-api-key k --uuid u", "needs --remote-api-endpoint"),
             ("--legacy-api-endpoint http://h", "legacy supervisor"),
             ("--provisioning-key k", "registering"),
-            ("--disk-reserve-mib 1", "disk space"),
             ("word", "word"),
             ("-x", "-x"),
         ];

@@ -29,6 +29,8 @@ pub struct Config {
     pub retry: Duration,
     /// Images pulled at once.
     pub pulls_max: usize,
+    /// Nothing is pulled while the engine has fewer bytes free (FD-07); 0 means no limit.
+    pub disk_reserve: u64,
     /// Registries that get the device's key.
     pub registry_auth_hosts: Vec<String>,
     /// Where the engine listens.
@@ -161,6 +163,12 @@ pub fn config(
         },
         retry: ms(args, "local-retry-interval-ms", 30_000)?,
         pulls_max: number(args, "pulls-max", limits::PULLS_MAX, 1..=16)?,
+        disk_reserve: number(
+            args,
+            "disk-reserve-mib",
+            limits::DISK_RESERVE_MIB,
+            0..=1 << 24,
+        )? << 20,
         registry_auth_hosts: args.all("registry-auth-host").map(str::to_owned).collect(),
         engine: engine_address(env("DOCKER_HOST").as_deref())?,
         dirs,

@@ -22,6 +22,9 @@ pub const ENGINE_LINE_BYTES_MAX: usize = 256 * 1024;
 pub const WINDOW_MAX: usize = 8;
 /// Images pulled at once, unless `--pulls-max` says otherwise.
 pub const PULLS_MAX: usize = 2;
+/// Free space of the engine below which nothing is pulled, unless `--disk-reserve-mib` says
+/// otherwise (D-36).
+pub const DISK_RESERVE_MIB: u64 = 256;
 /// A pull publishes its progress in steps of this size.
 pub const PULL_PROGRESS_STEP_PERCENT: u8 = 5;
 /// Bytes of one small stored document (identity, name, app).

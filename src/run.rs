@@ -215,6 +215,7 @@ impl Agent {
             facts: Arc::new(host_facts(&config, stored, &uuid)),
             retry: config.retry.max(Duration::from_millis(1)),
             pulls_max: config.pulls_max,
+            disk_reserve: config.disk_reserve,
         };
         Ok(Agent {
             config,

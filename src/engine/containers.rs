@@ -410,6 +410,10 @@ impl Docker {
 }
 
 impl Engine for Docker {
+    fn data_root(&self) -> Pending<'_, Result<Option<String>, EngineError>> {
+        Box::pin(self.image_dir())
+    }
+
     fn info(&self) -> Pending<'_, Result<EngineInfo, EngineError>> {
         Box::pin(self.version())
     }

@@ -66,6 +66,22 @@ impl Docker {
         })
     }
 
+    /// Where images are kept. What answers on a port may run on another machine.
+    pub(super) async fn image_dir(&self) -> Result<Option<String>, EngineError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Info {
+            docker_root_dir: String,
+        }
+        if self.socket.is_none() {
+            return Ok(None);
+        }
+        let doing = "ask the engine where it keeps images";
+        let mut response = self.call("GET", "/info", None, doing).await?;
+        let info: Info = self.json(&mut response, doing).await?;
+        Ok(Some(info.docker_root_dir).filter(|dir| dir.starts_with('/')))
+    }
+
     pub(super) async fn pull_image(
         &self,
         uri: &ImageUri,

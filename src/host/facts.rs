@@ -21,6 +21,13 @@ pub fn kernel() -> Option<String> {
     Some(release.trim().to_owned()).filter(|release| !release.is_empty())
 }
 
+/// Bytes that are free to an ordinary user on the file system of `dir` (FD-07).
+#[must_use]
+pub fn free_bytes(dir: &str) -> Option<u64> {
+    let found = rustix::fs::statvfs(dir).ok()?;
+    found.f_bavail.checked_mul(found.f_frsize)
+}
+
 /// The beginning of the id of the container that this program runs in, if it runs in
 /// one: an engine names a container's host after it. The agent never acts on itself
 /// (FD-41).

@@ -150,6 +150,10 @@ impl Host for SharedDirs {
             let _ = fs::remove_file(own.join(name));
         }
     }
+
+    fn free_bytes(&self, dir: &str) -> Option<u64> {
+        super::facts::free_bytes(dir)
+    }
 }
 
 impl Drop for SharedDirs {

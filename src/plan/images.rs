@@ -1,7 +1,8 @@
 //! The device's images: one planning problem beside those of the apps, so that a
 //! slow pull holds up nothing but what needs it (FD-23).
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 
 use futures_lite::{StreamExt as _, future};
 use mahler::extract::{Args, Res, View};
@@ -16,7 +17,7 @@ use crate::limits;
 use crate::model::ImageUri;
 use crate::model::current::{Container, Image};
 use crate::model::target::{AppRelease, Strategy};
-use crate::world::engine::{EngineError, ImageFacts};
+use crate::world::engine::{EngineError, ImageFacts, Kind};
 
 /// The planner's state: which images are there.
 #[derive(State, Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,17 @@ struct Pulls {
     cancel: Arc<Cancel>,
     /// One token for each pull that may run.
     tokens: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    /// The last look found too little room.
+    is_full: AtomicBool,
+}
+
+/// How a pull ended.
+enum Pulled {
+    There(ImageFacts),
+    /// It was not begun: too little is free, and how much that is.
+    NoRoom(String),
+    Failed(EngineError),
+    Stopped,
 }
 
 #[derive(Clone)]
@@ -54,6 +66,7 @@ pub async fn lane(tools: Tools, cancel: Arc<Cancel>, wanted: Vec<ImageUri>) {
         tools: tools.clone(),
         cancel: cancel.clone(),
         tokens,
+        is_full: AtomicBool::new(false),
     });
     while !cancel.is_set() {
         let seen = tools.board.version();
@@ -189,15 +202,14 @@ impl Pulls {
         if !token.await || self.cancel.is_set() {
             return Err(Stopped::Interrupted);
         }
-        log::info!("pulling image '{uri}'");
-        let pulled = future::or(async { Some(self.pull_now(uri).await) }, async {
+        let pulled = future::or(self.pull_now(uri), async {
             self.cancel.wait().await;
-            None
+            Pulled::Stopped
         });
         let pulled = pulled.await;
         let _ = self.tokens.0.try_send(());
         match pulled {
-            Some(Ok(facts)) => {
+            Pulled::There(facts) => {
                 log::info!("image '{uri}' is there");
                 self.show(
                     uri,
@@ -211,19 +223,75 @@ impl Pulls {
                 super::sweep::remember(&self.tools, uri).await;
                 Ok(())
             }
-            Some(Err(error)) => {
+            Pulled::NoRoom(why) => {
+                self.tools.postpone(&part, &why);
+                let doing = format!("pull image '{uri}'");
+                Err(EngineError::new(Kind::Failed, doing, why).into())
+            }
+            Pulled::Failed(error) => {
                 self.show(uri, None);
                 self.tools.trouble(&part, &error.to_string());
                 Err(error.into())
             }
-            None => {
+            Pulled::Stopped => {
                 self.show(uri, None);
                 Err(Stopped::Interrupted)
             }
         }
     }
 
-    async fn pull_now(&self, uri: &ImageUri) -> Result<ImageFacts, EngineError> {
+    async fn pull_now(&self, uri: &ImageUri) -> Pulled {
+        if let Some(why) = self.no_room().await {
+            return Pulled::NoRoom(why);
+        }
+        log::info!("pulling image '{uri}'");
+        match self.pull_here(uri).await {
+            Ok(facts) => Pulled::There(facts),
+            Err(error) => Pulled::Failed(error),
+        }
+    }
+
+    /// Why nothing is pulled now, if that is so (FD-07). What nobody needs any more goes first.
+    async fn no_room(&self) -> Option<String> {
+        let (tools, reserve) = (&self.tools, self.tools.disk_reserve);
+        let mut free = self.free_bytes().await?;
+        if free < reserve {
+            if let Some(target) = tools.board.look(|board| board.target.clone()) {
+                super::sweep::sweep(tools, &target).await;
+            }
+            free = self.free_bytes().await?;
+        }
+        let is_full = free < reserve;
+        let was_full = self.is_full.swap(is_full, Ordering::Relaxed);
+        let why = is_full.then(|| {
+            format!("the engine has {free} bytes free, less than the reserve of {reserve} bytes")
+        });
+        if let (Some(why), false) = (&why, was_full) {
+            log::warn!(
+                "no image is pulled: {why}; free some, or give a smaller --disk-reserve-mib"
+            );
+        }
+        why
+    }
+
+    /// What is free where the engine keeps images, if that can be seen from here.
+    async fn free_bytes(&self) -> Option<u64> {
+        static UNSEEN: Once = Once::new();
+        if self.tools.disk_reserve == 0 {
+            return None;
+        }
+        // An engine that does not say is asked again with the next pull.
+        let dir = self.tools.engine.data_root().await.ok()?;
+        let free = dir.and_then(|dir| self.tools.host.free_bytes(&dir));
+        if free.is_none() {
+            UNSEEN.call_once(|| {
+                log::info!("free space is not looked at: the engine's directory cannot be seen");
+            });
+        }
+        free
+    }
+
+    async fn pull_here(&self, uri: &ImageUri) -> Result<ImageFacts, EngineError> {
         self.show(uri, Some(Image::default()));
         let progress = |percent| {
             log::debug!("image '{uri}': {percent} %");

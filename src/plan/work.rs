@@ -36,6 +36,8 @@ pub struct Tools {
     pub retry: std::time::Duration,
     /// Images pulled at once.
     pub pulls_max: usize,
+    /// Nothing is pulled while the engine has fewer bytes free (FD-07).
+    pub disk_reserve: u64,
 }
 
 /// A request to stop at the next safe moment.
@@ -224,6 +226,22 @@ impl Tools {
             "{part}{app}: {said}; next try in {} s",
             delay.as_secs_f32().ceil()
         );
+    }
+
+    /// Notes that a part waits for something outside: it is looked at again after the base
+    /// interval, without growth. The log is the caller's business.
+    pub fn postpone(&self, part: &Part, why: &str) {
+        let retry_at = self.clock.now() + self.retry;
+        self.board.change(|board| {
+            let trouble = board.troubles.entry(part.clone());
+            let trouble = trouble.or_insert_with(|| Trouble {
+                said: "".into(),
+                backoff: Backoff::new(self.retry, limits::BACKOFF_MAX),
+                retry_at,
+            });
+            trouble.said = why.into();
+            trouble.retry_at = retry_at;
+        });
     }
 
     /// Forgets the failures of a part that went well.

@@ -197,6 +197,10 @@ pub trait Events: Send {
 /// ([`Kind::Conflict`]), but starting the running, stopping the stopped and
 /// removing the absent are.
 pub trait Engine: Send + Sync {
+    /// The directory of this machine in which the engine keeps its images; `None` when it
+    /// runs on another one (FD-07).
+    fn data_root(&self) -> Pending<'_, Result<Option<String>, EngineError>>;
+
     /// Who answers, and in which version.
     fn info(&self) -> Pending<'_, Result<EngineInfo, EngineError>>;
 

@@ -1,4 +1,5 @@
-//! The machine beside its clocks: directories that services share with the agent.
+//! The machine beside its clocks: directories that services share with the agent, and the
+//! room on its disks.
 
 use std::fmt;
 
@@ -42,4 +43,8 @@ pub trait Host: Send + Sync {
 
     /// Removes what a former hand-over left.
     fn clear_hand_over(&self, dir: &str);
+
+    /// Bytes that are free to an ordinary user where `dir` is; `None` when this agent
+    /// cannot see it (FD-07).
+    fn free_bytes(&self, dir: &str) -> Option<u64>;
 }

@@ -8,6 +8,7 @@ mod apply;
 mod compose;
 mod differ;
 mod faults;
+mod images;
 mod locks;
 mod poll;
 mod process;

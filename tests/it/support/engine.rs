@@ -134,6 +134,27 @@ impl Drop for App {
     }
 }
 
+/// A reference of the test's own to the small image: on the registry, and not on the engine.
+pub fn publish(name: &str) -> String {
+    let registry = image().split('/').next().unwrap().to_owned();
+    let (repository, tag) = (format!("{registry}/helios-test/{name}"), super::unique());
+    let published = format!("{repository}:{tag}");
+    let from = percent_encode_segment(&image());
+    let (status, _) = call("POST", &format!("/images/create?fromImage={from}"), None);
+    assert_eq!(status, 200, "pull the small image");
+    let to = format!("repo={}&tag={tag}", percent_encode_segment(&repository));
+    let (status, said) = call("POST", &format!("/images/{}/tag?{to}", image()), None);
+    assert_eq!(status, 201, "{said}");
+    let headers: &[(&str, &str)] = &[("x-registry-auth", "e30=")];
+    let path = format!("/images/{repository}/push?tag={tag}");
+    let (status, said) = http(endpoint(), "POST", &path, headers, None);
+    let said = String::from_utf8_lossy(&said);
+    assert!(status == 200 && !said.contains("errorDetail"), "{said}");
+    let (status, said) = call("DELETE", &format!("/images/{published}"), None);
+    assert_eq!(status, 200, "{said}");
+    published
+}
+
 /// A service that runs until it is told to stop, and then does so at once.
 pub fn service(id: u32, more: Value) -> Value {
     let mut composition = json!({"command": ["sleep", "infinity"], "stop_signal": "SIGKILL"});
