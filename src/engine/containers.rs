@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::container::create_body_with;
 use super::container::labels::read_identity;
+use super::images::blame_image;
 use super::{Docker, events, gone_is_done, labels, unreachable};
 use crate::base::percent::percent_encode_segment;
 use crate::base::{date, hash};
@@ -333,7 +334,8 @@ impl Docker {
         );
         let mut response = self
             .call("POST", &path, Some(body.body.as_bytes()), &doing)
-            .await?;
+            .await
+            .map_err(blame_image)?;
         let created: Created = self.json(&mut response, &doing).await?;
         for (network, endpoint) in &body.connect {
             if let Err(error) = self.connect(network, &created.id, endpoint).await {
@@ -372,7 +374,7 @@ impl Docker {
                 return Ok(());
             }
         }
-        Err(error)
+        Err(blame_image(error))
     }
 
     async fn stop_container(&self, name: &str, grace: Duration) -> Result<(), EngineError> {

@@ -54,7 +54,11 @@ impl Docker {
         let doing = format!("inspect image '{uri}'");
         let mut response = self
             .call("GET", &format!("/images/{uri}/json"), None, &doing)
-            .await?;
+            .await
+            .map_err(|error| match error.kind {
+                Kind::Gone => error,
+                _ => blame_image(error),
+            })?;
         let found: Inspected = self.json(&mut response, &doing).await?;
         let config = found
             .config
@@ -140,6 +144,32 @@ impl Docker {
     }
 }
 
+/// Says so when it was the image's fault (FD-10). Engines have no status for it, so this is
+/// the one place that goes by their words: a layer's file that cannot be read, and not what a
+/// runtime found within a container.
+pub(super) fn blame_image(mut error: EngineError) -> EngineError {
+    let said = error.said.to_ascii_lowercase();
+    let any = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let unreadable = [
+        "no such file or directory",
+        "input/output error",
+        "structure needs cleaning",
+    ];
+    let is_damaged = match error.kind {
+        Kind::Gone => any(&["no such image", "image not known"]),
+        Kind::Failed if any(&["oci runtime"]) => false,
+        Kind::Failed => {
+            any(&["layer does not exist", "layer not known"])
+                || any(&["/overlay2/", "/overlay/", "/aufs/"]) && any(&unreadable)
+        }
+        _ => false,
+    };
+    if is_damaged {
+        error.kind = Kind::Damaged;
+    }
+    error
+}
+
 /// The names of an image that are valid references; `None` without any (state-engine 3.2).
 fn named(listed: Listed) -> Option<ListedImage> {
     let digests = listed.repo_digests.unwrap_or_default().into_iter();
@@ -152,4 +182,38 @@ fn named(listed: Listed) -> Option<ListedImage> {
         id: listed.id.into(),
         names,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Docker 20.10 and 26.1 and Podman 4.3 answer, one line a case.
+    #[test]
+    fn fd_10_whose_fault_it_was() {
+        #[rustfmt::skip]
+        let cases = [
+            (Kind::Gone, "404: No such image: busybox:1", true),
+            (Kind::Gone, "404: no such image: busybox:1: image not known", true),
+            (Kind::Failed, "500: open /var/lib/docker/overlay2/ab/committed: no such file or directory", true),
+            (Kind::Failed, "500: open /data/overlay2/ab/.tmp-committed378: no such file or directory", true),
+            (Kind::Failed, "500: error creating overlay mount to /data/overlay2/ab/merged: no such file or directory", true),
+            (Kind::Failed, "500: open /data/overlay2/ab/link: no such file or directory", true),
+            (Kind::Failed, "500: stat /data/overlay2/ab: no such file or directory", true),
+            (Kind::Failed, "500: readlink /data/overlay2/l/AB: input/output error", true),
+            (Kind::Failed, "500: readlink /var/lib/containers/storage/overlay/l/AB: no such file or directory", true),
+            (Kind::Failed, "500: layer does not exist", true),
+            (Kind::Gone, "404: No such container: abc", false),
+            (Kind::Gone, "404: network front not found", false),
+            (Kind::Conflict, "409: /data/overlay2/ab: no such file or directory", false),
+            (Kind::Failed, "500: mkdir /data/overlay2/ab: no space left on device", false),
+            (Kind::Failed, "500: error while creating mount source path '/x': mkdir /x: read-only file system", false),
+            (Kind::Failed, "500: failed to create shim task: OCI runtime create failed: error mounting \"/x\" to rootfs at \"/data/overlay2/ab/merged/y\": no such file or directory", false),
+            (Kind::Refused, "400: failed to create task: exec: \"sh\": executable file not found in $PATH", false),
+        ];
+        for (kind, said, want) in cases {
+            let judged = blame_image(EngineError::new(kind, "start", said)).kind;
+            assert_eq!(judged, if want { Kind::Damaged } else { kind }, "{said}");
+        }
+    }
 }

@@ -220,7 +220,6 @@ impl Pulls {
                     }),
                 );
                 self.tools.clear(&part);
-                super::sweep::remember(&self.tools, uri).await;
                 Ok(())
             }
             Pulled::NoRoom(why) => {
@@ -241,13 +240,27 @@ impl Pulls {
     }
 
     async fn pull_now(&self, uri: &ImageUri) -> Pulled {
+        match self.tools.engine.image(uri).await {
+            // Somebody else brought it.
+            Ok(facts) => return Pulled::There(facts),
+            // Before it is there, so that no kill of the agent makes it nobody's.
+            Err(error) if error.kind == Kind::Gone => {
+                super::sweep::remember(&self.tools, uri).await;
+            }
+            Err(_) => {}
+        }
         if let Some(why) = self.no_room().await {
             return Pulled::NoRoom(why);
         }
         log::info!("pulling image '{uri}'");
         match self.pull_here(uri).await {
             Ok(facts) => Pulled::There(facts),
-            Err(error) => Pulled::Failed(error),
+            Err(error) => {
+                if error.kind == Kind::Damaged {
+                    super::repair::discard(&self.tools, uri, &error.said).await;
+                }
+                Pulled::Failed(error)
+            }
         }
     }
 

@@ -25,6 +25,7 @@ pub mod images;
 mod locks;
 pub mod names;
 pub mod read;
+mod repair;
 pub mod rules;
 mod service;
 pub mod stage;

@@ -142,8 +142,11 @@ async fn images(tools: &Tools) -> Result<BTreeMap<ImageUri, Image>, EngineError>
         if !configs.contains_key(&listed.id) {
             match tools.engine.image(first).await {
                 Ok(facts) => drop(configs.insert(facts.id, facts.config)),
-                // Gone since the list was made (W-25).
-                Err(error) if error.kind == Kind::Gone => continue,
+                // Gone since the list was made, or damaged: it costs only itself (W-25).
+                Err(error) if is_its_own(&error) => {
+                    log::debug!("{error}");
+                    continue;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -174,11 +177,17 @@ async fn images(tools: &Tools) -> Result<BTreeMap<ImageUri, Image>, EngineError>
                 };
                 images.insert(uri, image);
             }
-            Err(error) if matches!(error.kind, Kind::Gone | Kind::Refused) => {}
+            Err(error) if is_its_own(&error) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(images)
+}
+
+/// Whether a failure is about this one image, which counts as absent then. A pull finds out
+/// what is wrong with it.
+fn is_its_own(error: &EngineError) -> bool {
+    matches!(error.kind, Kind::Gone | Kind::Refused | Kind::Damaged)
 }
 
 /// Whose a volume is (D-12): by its labels, or `{appId}_{name}` of an app in the

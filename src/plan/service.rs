@@ -88,7 +88,9 @@ impl Work {
         let wanted = self.wanted(service)?;
         let _installing = Installing::mark(&self.tools, (&self.app, service));
         let is_again = !self.containers(service).is_empty();
-        self.create_wanted(&wanted).await?;
+        let made = self.create_wanted(&wanted).await;
+        self.repair(&wanted.target.image, None, &made).await;
+        made?;
         if is_again {
             self.mark_dependents(service);
         }
@@ -362,6 +364,8 @@ impl Work {
             self.bring_back(&wanted, "the new container does not start")
                 .await;
         }
+        let image = &wanted.target.image;
+        self.repair(image, Some(&name), &started).await;
         started
     }
 

@@ -25,6 +25,11 @@ pub async fn remember(tools: &Tools, uri: &ImageUri) {
     }
 }
 
+/// Whether this agent pulled it.
+pub(super) async fn is_ours(tools: &Tools, uri: &ImageUri) -> bool {
+    matches!(tools.store.get(&document(uri)).await, Ok(Some(_)))
+}
+
 /// Every image that the target names.
 #[must_use]
 pub fn wanted(target: &DeviceTarget) -> BTreeSet<ImageUri> {

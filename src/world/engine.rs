@@ -31,6 +31,8 @@ pub enum Kind {
     Gone,
     /// It is there already, or in use.
     Conflict,
+    /// The image that it needs is missing, or its layers cannot be read (FD-10).
+    Damaged,
     /// The request itself is wrong. Asking again will not help.
     Refused,
     /// The engine tried and failed (5xx). Asking again may help.

@@ -1,5 +1,6 @@
 //! Images on a real engine: room for them, damage, clean-up.
 
+use helios::base::percent::percent_encode_segment;
 use serde_json::{Value, json};
 
 use crate::support::engine::{App, app, call, publish, service};
@@ -59,4 +60,82 @@ fn fd_07_nothing_is_pulled_below_the_reserve_and_what_runs_stays() {
     agent.wait_for_log("is at its target");
     agent.wait_for("done");
     assert_ne!(mine.id("main"), before);
+}
+
+/// The directory of an image's own layer on the engine's disk.
+fn layer(image: &str) -> std::path::PathBuf {
+    let (_, found) = call("GET", &format!("/images/{image}/json"), None);
+    let diff = found["GraphDriver"]["Data"]["UpperDir"].as_str().unwrap();
+    std::path::Path::new(diff).parent().unwrap().to_owned()
+}
+
+/// One service whose image is damaged while the agent is away: as `damage` says, with the
+/// container and its volume as they were left.
+fn damaged(name: &str, damage: impl FnOnce(&str, &App)) {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let image = publish(name);
+    let agent = start(&dir, &[]);
+    let mut main = service(1, json!({"volumes": ["data:/data"]}));
+    main["image"] = json!(image);
+    main["composition"]["command"] = json!("sh -c 'echo kept >>/data/kept; exec sleep infinity'");
+    let body = json!({"services": {"main": main}, "volumes": {"data": {}}});
+    agent.set(&mine.0, &app("r1", body));
+    agent.wait_for("done");
+    let before = mine.id("main");
+    agent.kill();
+    let (status, _) = call("POST", &format!("/containers/{before}/kill"), None);
+    assert_eq!(status, 204);
+    damage(&image, &mine);
+
+    let agent = start(&dir, &[]);
+    agent.wait_for_log(&format!(
+        "image '{image}' is damaged and is pulled afresh: "
+    ));
+    agent.wait_for_log("is at its target");
+    agent.wait_for("done");
+    assert!(mine.is_running("main") && mine.id("main") != before);
+    assert_eq!(mine.containers().len(), 1);
+    assert!(layer(&image).join("diff/own").exists(), "its layer is back");
+    let (_, volume) = call("GET", &format!("/volumes/data_{}", mine.0), None);
+    let kept = std::path::Path::new(volume["Mountpoint"].as_str().unwrap()).join("kept");
+    let lines = || std::fs::read_to_string(&kept).unwrap().lines().count();
+    until("both runs in the volume", || (lines() == 2).then_some(()));
+}
+
+#[test]
+fn fd_10_a_container_that_does_not_start_for_its_image_gets_a_fresh_one() {
+    damaged("damage-start", |image, _| {
+        std::fs::remove_dir_all(layer(image)).unwrap();
+        // Neither can be asked about, and a pull says that it is up to date.
+        assert_eq!(call("GET", &format!("/images/{image}/json"), None).0, 500);
+    });
+}
+
+#[test]
+fn fd_10_a_container_that_cannot_be_made_for_its_image_gets_a_fresh_one() {
+    damaged("damage-create", |image, mine| {
+        let id = mine.id("main");
+        assert_eq!(call("DELETE", &format!("/containers/{id}"), None).0, 204);
+        std::fs::remove_dir_all(layer(image).join("diff")).unwrap();
+        assert!(is_there(image), "nothing is known of the damage yet");
+    });
+}
+
+#[test]
+fn w_25_a_damaged_image_of_somebody_else_costs_the_others_nothing() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let image = publish("damage-other");
+    let pull = format!(
+        "/images/create?fromImage={}",
+        percent_encode_segment(&image)
+    );
+    assert_eq!(call("POST", &pull, None).0, 200);
+    std::fs::remove_dir_all(layer(&image)).unwrap();
+    let agent = start(&dir, &[]);
+    let body = json!({"services": {"main": service(1, json!({}))}});
+    agent.set(&mine.0, &app("r1", body));
+    agent.wait_for("done");
+    // Nor is it ours to repair.
+    assert_eq!(call("GET", &format!("/images/{image}/json"), None).0, 500);
+    assert_eq!(call("DELETE", &format!("/images/{image}"), None).0, 200);
 }

@@ -134,25 +134,34 @@ impl Drop for App {
     }
 }
 
-/// A reference of the test's own to the small image: on the registry, and not on the engine.
+/// An image of the test's own, the small one and a layer on top: on the registry, and not on
+/// the engine.
 pub fn publish(name: &str) -> String {
     let registry = image().split('/').next().unwrap().to_owned();
     let (repository, tag) = (format!("{registry}/helios-test/{name}"), super::unique());
-    let published = format!("{repository}:{tag}");
-    let from = percent_encode_segment(&image());
-    let (status, _) = call("POST", &format!("/images/create?fromImage={from}"), None);
-    assert_eq!(status, 200, "pull the small image");
-    let to = format!("repo={}&tag={tag}", percent_encode_segment(&repository));
-    let (status, said) = call("POST", &format!("/images/{}/tag?{to}", image()), None);
-    assert_eq!(status, 201, "{said}");
+    let (encoded, container) = (percent_encode_segment(&repository), format!("make-{tag}"));
+    let say = |method: &str, path: &str, body: Option<&Value>| {
+        let (status, said) = call(method, path, body);
+        assert!((200..300).contains(&status), "{method} {path}: {said}");
+    };
+    let small = percent_encode_segment(&image());
+    say("POST", &format!("/images/create?fromImage={small}"), None);
+    let body = json!({"Image": image(), "Cmd": ["sh", "-c", format!("echo {tag} >/own")]});
+    let path = format!("/containers/create?name={container}");
+    say("POST", &path, Some(&body));
+    for step in ["start", "wait"] {
+        say("POST", &format!("/containers/{container}/{step}"), None);
+    }
+    let path = format!("/commit?container={container}&repo={encoded}&tag={tag}");
+    say("POST", &path, Some(&json!({"Cmd": ["sleep", "infinity"]})));
     let headers: &[(&str, &str)] = &[("x-registry-auth", "e30=")];
     let path = format!("/images/{repository}/push?tag={tag}");
-    let (status, said) = http(endpoint(), "POST", &path, headers, None);
+    let (_, said) = http(endpoint(), "POST", &path, headers, None);
     let said = String::from_utf8_lossy(&said);
-    assert!(status == 200 && !said.contains("errorDetail"), "{said}");
-    let (status, said) = call("DELETE", &format!("/images/{published}"), None);
-    assert_eq!(status, 200, "{said}");
-    published
+    assert!(!said.contains("errorDetail"), "{said}");
+    say("DELETE", &format!("/containers/{container}"), None);
+    say("DELETE", &format!("/images/{repository}:{tag}"), None);
+    format!("{repository}:{tag}")
 }
 
 /// A service that runs until it is told to stop, and then does so at once.
