@@ -269,9 +269,7 @@ impl Pulls {
         let (tools, reserve) = (&self.tools, self.tools.disk_reserve);
         let mut free = self.free_bytes().await?;
         if free < reserve {
-            if let Some(target) = tools.board.look(|board| board.target.clone()) {
-                super::sweep::sweep(tools, &target).await;
-            }
+            super::sweep::sweep(tools).await;
             free = self.free_bytes().await?;
         }
         let is_full = free < reserve;

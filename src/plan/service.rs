@@ -91,6 +91,12 @@ impl Work {
         let made = self.create_wanted(&wanted).await;
         self.repair(&wanted.target.image, None, &made).await;
         made?;
+        // What never ran is of no use to anybody, and holds the image of its release (FD-06).
+        for (name, found) in self.others(&wanted) {
+            if found.status == ContainerStatus::Created {
+                self.remove_one(&name).await?;
+            }
+        }
         if is_again {
             self.mark_dependents(service);
         }
@@ -485,9 +491,7 @@ impl Work {
         // The download waits until the old image has made room (target-state 7.1).
         let _installing = Installing::mark(&self.tools, (&self.app, service));
         self.remove_containers(service).await?;
-        if let Some(target) = self.tools.board.look(|board| board.target.clone()) {
-            sweep::sweep(&self.tools, &target).await;
-        }
+        sweep::sweep(&self.tools).await;
         Ok(())
     }
 

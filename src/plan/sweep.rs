@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::board::Board;
 use super::work::Tools;
 use crate::base::hash;
 use crate::model::ImageUri;
@@ -41,22 +42,32 @@ pub fn wanted(target: &DeviceTarget) -> BTreeSet<ImageUri> {
     services.map(|service| service.image.clone()).collect()
 }
 
-/// Removes what was pulled by this agent and is used by no container and no target.
+/// What may not go now: what the accepted target names, and what containers of ours run.
+fn used(board: &Board) -> BTreeSet<ImageUri> {
+    let mut used = board.target.as_deref().map(wanted).unwrap_or_default();
+    let apps = board.device.apps.values();
+    for found in apps.flat_map(|app| app.containers.values()) {
+        match &found.identity {
+            Some(identity) => drop(used.insert(identity.image.clone())),
+            // Another agent's container says only the id of its image.
+            None => {
+                let id = Some(&found.image_id);
+                let images = board.device.images.iter();
+                let named = images.filter(|(_, image)| image.id.as_ref() == id);
+                used.extend(named.map(|(uri, _)| uri.clone()));
+            }
+        }
+    }
+    used
+}
+
+/// Removes what was pulled by this agent and is used by no container and no target (FD-09).
 /// Best effort: what stays is tried again after the next apply.
-pub async fn sweep(tools: &Tools, target: &DeviceTarget) {
+pub async fn sweep(tools: &Tools) {
     let names = match tools.store.list("pulled").await {
         Ok(names) => names,
         Err(error) => return log::warn!("images are not cleaned up: {error}"),
     };
-    let mut used = wanted(target);
-    tools.board.look(|board| {
-        let containers = board
-            .device
-            .apps
-            .values()
-            .flat_map(|app| app.containers.values());
-        used.extend(containers.filter_map(|found| Some(found.identity.as_ref()?.image.clone())));
-    });
     for name in names {
         let path = format!("pulled/{name}");
         let Ok(Some(bytes)) = tools.store.get(&path).await else {
@@ -69,7 +80,11 @@ pub async fn sweep(tools: &Tools, target: &DeviceTarget) {
             let _ = tools.store.delete(&path).await;
             continue;
         };
-        if !used.contains(&uri) {
+        // A newer target may have come in meanwhile.
+        if tools
+            .board
+            .look(|board| board.is_read && !used(board).contains(&uri))
+        {
             remove(tools, &uri, &path).await;
         }
     }

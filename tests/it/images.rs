@@ -139,3 +139,60 @@ fn w_25_a_damaged_image_of_somebody_else_costs_the_others_nothing() {
     assert_eq!(call("GET", &format!("/images/{image}/json"), None).0, 500);
     assert_eq!(call("DELETE", &format!("/images/{image}"), None).0, 200);
 }
+
+#[test]
+fn fd_06_fd_09_images_of_targets_in_between_go_under_a_lock() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let images: Vec<_> = (1..=4).map(|n| publish(&format!("between-{n}"))).collect();
+    let by_hand = publish("between-by-hand");
+    let pull = format!(
+        "/images/create?fromImage={}",
+        percent_encode_segment(&by_hand)
+    );
+    assert_eq!(call("POST", &pull, None).0, 200);
+    let agent = start(&dir, &[]);
+    let one = |n: usize| {
+        app(
+            &format!("r{n}"),
+            json!({"services": {"main": of(1, &images[n])}}),
+        )
+    };
+    agent.set(&mine.0, &one(0));
+    agent.wait_for("done");
+    let locks = dir.0.join(format!("run/update-locks/{}/main", mine.0));
+    std::fs::write(locks.join("updates.lock"), "").unwrap();
+    for (n, image) in images.iter().enumerate().skip(1) {
+        agent.set(&mine.0, &one(n));
+        until("the download", || is_there(image).then_some(()));
+    }
+    // What runs and what is to run stay.
+    until("the clean-up", || {
+        let there: Vec<_> = images.iter().map(|image| is_there(image)).collect();
+        (there == [true, false, false, true]).then_some(())
+    });
+    assert_eq!(agent.status(), "applying changes");
+    assert!(mine.is_running("main"));
+    std::fs::remove_file(locks.join("updates.lock")).unwrap();
+    agent.wait_for("done");
+    until("the clean-up", || {
+        let there: Vec<_> = images.iter().map(|image| is_there(image)).collect();
+        (there == [false, false, false, true]).then_some(())
+    });
+    assert!(is_there(&by_hand), "it is not ours");
+    assert_eq!(call("DELETE", &format!("/images/{by_hand}"), None).0, 200);
+}
+
+#[test]
+fn fd_09_what_an_app_no_longer_needs_goes_while_another_one_fails() {
+    let (_alone, dir, mine, other) = (alone(), Scratch::new(), App::new(), App::new());
+    let (first, second) = (publish("beside-1"), publish("beside-2"));
+    let agent = start(&dir, &[]);
+    let one = |image: &str| app("r1", json!({"services": {"main": of(1, image)}}));
+    agent.set(&other.0, &one(&format!("{first}-nowhere")));
+    agent.set(&mine.0, &one(&first));
+    until("the first", || mine.is_running("main").then_some(()));
+    agent.set(&mine.0, &one(&second));
+    until("the clean-up", || (!is_there(&first)).then_some(()));
+    assert!(mine.is_running("main") && is_there(&second));
+    assert_eq!(agent.status(), "applying changes");
+}

@@ -289,7 +289,7 @@ async fn begin(
         cancel.clone(),
         images_wanted(&target),
     )));
-    tasks.push(executor.spawn(sweeps(tools.clone(), cancel.clone(), target.clone())));
+    tasks.push(executor.spawn(sweeps(tools.clone(), cancel.clone())));
     for uuid in lanes {
         let app = target.apps.get(&uuid).map(|app| Arc::new(app.clone()));
         let work = Work {
@@ -379,16 +379,18 @@ fn prepare(board: &mut Board, target: &DeviceTarget, own: Option<&str>) -> Vec<A
     lanes
 }
 
-/// Cleans up images whenever everything is reached.
-async fn sweeps(tools: Tools, cancel: Arc<Cancel>, target: Arc<DeviceTarget>) {
+/// Cleans up images whenever no app is worked on: also while one waits for a lock or its next
+/// try, or is blocked, since the images of targets in between would pile up (FD-06, FD-09).
+async fn sweeps(tools: Tools, cancel: Arc<Cancel>) {
     let mut seen = 0;
     let mut swept = false;
     while !cancel.is_set() {
         let settled = tools.board.look(|board| {
-            board.active == 0 && board.lanes.values().all(|lane| *lane == Lane::Reached)
+            let mut lanes = board.lanes.values();
+            lanes.all(|lane| *lane != Lane::Working)
         });
         if settled && !swept {
-            sweep::sweep(&tools, &target).await;
+            sweep::sweep(&tools).await;
         }
         swept = settled;
         let change = async { seen = tools.board.newer(seen).await };
