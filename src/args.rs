@@ -21,6 +21,8 @@ pub enum Command {
     Version,
     /// Print the local API key, making one if there is none (D-27).
     LocalKey,
+    /// List the volumes, or remove the one that is named (D-12).
+    Volumes(Option<String>),
     /// Judge a document offline (D-33): the words behind `check`.
     Check(Vec<String>),
 }
@@ -154,6 +156,7 @@ pub fn parse(
                 args.add(option, value)?;
             }
             lexopt::Arg::Value(word) if word == "local-key" => return Ok(Command::LocalKey),
+            lexopt::Arg::Value(word) if word == "volumes" => return volumes(parser),
             lexopt::Arg::Value(word) if word == "check" => {
                 let rest = parser.raw_args().map_err(usage)?;
                 let rest = rest.map(|word| word.to_string_lossy().into_owned());
@@ -165,6 +168,20 @@ pub fn parse(
     args.add_environment(env)?;
     args.check_requirements()?;
     Ok(Command::Run(args))
+}
+
+fn volumes(mut parser: lexopt::Parser) -> Result<Command, Usage> {
+    let mut remove = None;
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            lexopt::Arg::Long("remove") if remove.is_none() => {
+                let name = parser.value().map_err(usage)?;
+                remove = Some(name.to_string_lossy().into_owned());
+            }
+            other => return Err(usage(other.unexpected())),
+        }
+    }
+    Ok(Command::Volumes(remove))
 }
 
 fn usage(error: lexopt::Error) -> Usage {
@@ -248,7 +265,11 @@ pub fn help() -> String {
         "helios {}: keeps an edge device at the state its owner wants\n\n\
          Usage: helios [OPTIONS]            run the agent\n       \
          helios local-key            print the key of the local API\n       \
-         helios check [OPTIONS] FILE judge a target document offline\n\n\
+         helios check [OPTIONS] FILE judge a target document offline\n       \
+         helios volumes              list volumes, and who uses them\n       \
+         helios volumes --remove VOLUME  remove an unused one and its data\n\n\
+         A volume is used when a container mounts it, running or not, or when the last\n\
+         accepted target names it, as far as this user can read that.\n\n\
          Every option can come from the environment: --local-api-address is\n\
          HELIOS_LOCAL_API_ADDRESS. What is typed wins. Times are milliseconds.\n\nOptions:\n",
         env!("CARGO_PKG_VERSION")
@@ -346,6 +367,16 @@ mod tests {
         assert_eq!(run("--help --nope", &[]), Ok(Command::Help));
         assert_eq!(run("-V", &[]), Ok(Command::Version));
         assert_eq!(run("local-key", &[]), Ok(Command::LocalKey));
+        assert_eq!(run("volumes", &[]), Ok(Command::Volumes(None)));
+        let remove = Ok(Command::Volumes(Some("v_a1".into())));
+        assert_eq!(run("volumes --remove v_a1", &[]), remove);
+        for line in [
+            "volumes --remove",
+            "volumes v",
+            "volumes --remove a --remove b",
+        ] {
+            assert!(run(line, &[]).is_err(), "{line}");
+        }
         assert_eq!(
             run("check - x", &[]),
             Ok(Command::Check(vec!["-".into(), "x".into()]))

@@ -341,7 +341,11 @@ fn api_address(text: &str) -> Result<ApiAddress, Usage> {
     Ok(ApiAddress::Unix(text.into()))
 }
 
-fn engine_address(text: Option<&str>) -> Result<EngineAddress, Usage> {
+/// Where `DOCKER_HOST` says that the engine listens.
+///
+/// # Errors
+/// [`Usage`] when it is no address.
+pub fn engine_address(text: Option<&str>) -> Result<EngineAddress, Usage> {
     let text = text
         .filter(|text| !text.is_empty())
         .unwrap_or("unix:///var/run/docker.sock");

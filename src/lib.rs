@@ -37,6 +37,7 @@ pub mod run;
 pub mod store;
 #[cfg(test)]
 mod tidy;
+pub mod volumes;
 pub mod world;
 
 // Some tests are shared with targets outside this crate, which know it by its name.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use helios::args::{self, Args, Command, Usage};
 use helios::config::{self, Dirs};
 use helios::run::{self, Failed};
+use helios::volumes;
 
 fn main() -> ExitCode {
     match command() {
@@ -54,6 +55,12 @@ fn command() -> Result<ExitCode, Stop> {
             "{}\n",
             run::local_key(&Dirs::from_env(&env).config)?
         )),
+        Command::Volumes(remove) => {
+            let engine = config::engine_address(env("DOCKER_HOST").as_deref())?;
+            let dirs = Dirs::from_env(&env);
+            let text = volumes::main(run::endpoint(engine), &dirs, remove.as_deref())?;
+            print(&text)
+        }
         Command::Check(words) => Ok(helios::check::main(&words)),
         Command::Run(args) => agent(&args),
     }

@@ -178,13 +178,6 @@ impl Agent {
             }
             None => (None, None),
         };
-        let endpoint = match &config.engine {
-            EngineAddress::Unix(path) => Endpoint::Unix(path.clone()),
-            EngineAddress::Tcp(host, port) => Endpoint::Tcp {
-                host: host.clone(),
-                port: *port,
-            },
-        };
         let auth = move |image: &_| {
             registries
                 .as_ref()
@@ -199,7 +192,7 @@ impl Agent {
             since: clock.now(),
             ..Board::default()
         };
-        let mut engine = Docker::new(endpoint, Box::new(auth), true);
+        let mut engine = Docker::new(endpoint(config.engine.clone()), Box::new(auth), true);
         if let Some(remote) = &config.remote {
             engine = engine.with_backend(&remote.endpoint, &remote.key.0);
         }
@@ -361,6 +354,15 @@ impl Agent {
                 .run(async { stop.wait().await }, limits::SHUTDOWN_DRAIN)
                 .await;
         }
+    }
+}
+
+/// The engine's address as the client takes it.
+#[must_use]
+pub fn endpoint(engine: EngineAddress) -> Endpoint {
+    match engine {
+        EngineAddress::Unix(path) => Endpoint::Unix(path),
+        EngineAddress::Tcp(host, port) => Endpoint::Tcp { host, port },
     }
 }
 

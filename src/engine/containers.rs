@@ -278,16 +278,41 @@ fn restart(policy: &RestartPolicy, restarts: i64) -> Restart {
 }
 
 impl Docker {
+    /// Names of the containers that mount a volume, running or not, whoever made them.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn volume_users(&self, oci_name: &str) -> Result<Vec<String>, EngineError> {
+        // No engine takes a name that would have to be quoted.
+        let filter = percent_encode_segment(&format!("{{\"volume\":[\"{oci_name}\"]}}"));
+        let path = format!("/containers/json?all=true&filters={filter}");
+        let mut users = Vec::new();
+        for id in self.list(&path, |_| true).await? {
+            let (_, (name, _)) = self.inspect(&id).await?;
+            users.push(format!("container '{name}'"));
+        }
+        Ok(users)
+    }
+
     async fn list_ours(&self) -> Result<Vec<String>, EngineError> {
+        let ours = |labels: Option<&Labels<'_>>| labels.is_some_and(is_ours);
+        self.list("/containers/json?all=true", ours).await
+    }
+
+    /// Ids of the listed containers whose labels are right.
+    async fn list(
+        &self,
+        path: &str,
+        is_right: fn(Option<&Labels<'_>>) -> bool,
+    ) -> Result<Vec<String>, EngineError> {
         let mut ids = Vec::new();
         let each = |element: &[u8]| match serde_json::from_slice::<Listed<'_>>(element) {
-            Ok(found) if found.labels.as_ref().is_some_and(is_ours) => {
+            Ok(found) if is_right(found.labels.as_ref()) => {
                 ids.push(found.id.into_owned());
             }
             Ok(_) => {}
             Err(error) => log::warn!("a container of the engine's list is passed over: {error}"),
         };
-        let path = "/containers/json?all=true";
         self.elements(path, "list containers", each).await?;
         Ok(ids)
     }

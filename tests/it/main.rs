@@ -14,3 +14,4 @@ mod poll;
 mod process;
 mod roundtrip;
 mod support;
+mod volumes;
