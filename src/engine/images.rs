@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::pull::Progress;
-use super::{Docker, gone_is_done, unreachable};
+use super::{Docker, failure, gone_is_done, unreachable};
 use crate::base::percent::percent_encode_segment;
 use crate::limits;
 use crate::model::ImageUri;
@@ -109,7 +109,7 @@ impl Docker {
         {
             let percent = progress
                 .line(&line)
-                .map_err(|said| EngineError::new(Kind::Failed, doing.as_str(), said))?;
+                .map_err(|said| EngineError::new(failure(&said), doing.as_str(), said))?;
             if percent >= told + limits::PULL_PROGRESS_STEP_PERCENT {
                 told = percent - percent % limits::PULL_PROGRESS_STEP_PERCENT;
                 tell(told);

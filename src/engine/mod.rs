@@ -252,6 +252,11 @@ impl Docker {
             Err(_) => String::from_utf8_lossy(&body).into_owned(),
         };
         let said = one_line(&said);
+        let kind = if kind == Kind::Failed {
+            failure(&said)
+        } else {
+            kind
+        };
         Err(EngineError::new(kind, doing, format!("{status}: {said}")))
     }
 
@@ -304,6 +309,15 @@ impl Docker {
     }
 }
 
+/// What kind of failure it was, by the system's words in what the engine said.
+fn failure(said: &str) -> Kind {
+    if said.contains("no space left on device") || said.contains("disk quota exceeded") {
+        Kind::Full
+    } else {
+        Kind::Failed
+    }
+}
+
 /// What the engine said, fit for the log (FD-37): newer ones say several things on lines of
 /// their own.
 fn one_line(said: &str) -> String {
@@ -328,7 +342,14 @@ fn gone_is_done(result: Result<(), EngineError>) -> Result<(), EngineError> {
 
 #[cfg(test)]
 mod tests {
-    use super::one_line;
+    use super::{Kind, failure, one_line};
+
+    #[test]
+    fn fd_08_a_full_disk_is_told_from_other_failures() {
+        let said = "failed to register layer: write /x: no space left on device";
+        assert_eq!(failure(said), Kind::Full);
+        assert_eq!(failure("layer does not exist"), Kind::Failed);
+    }
 
     #[test]
     fn fd_37_what_the_engine_says_is_one_line() {

@@ -72,6 +72,17 @@ pub async fn lane(tools: Tools, cancel: Arc<Cancel>, wanted: Vec<ImageUri>) {
         let seen = tools.board.version();
         let ready = missing(&tools, &wanted);
         if !ready.is_empty() {
+            // Before a plan is made and told, each time.
+            let stopped = async {
+                cancel.wait().await;
+                None
+            };
+            if let Some(why) = future::or(pulls.no_room(), stopped).await {
+                for uri in ready {
+                    tools.postpone(&Part::Image(uri), &why);
+                }
+                continue;
+            }
             let _active = Active::begin(&tools.board);
             run(&pulls, &ready).await;
             continue;
@@ -229,7 +240,7 @@ impl Pulls {
             }
             Pulled::Failed(error) => {
                 self.show(uri, None);
-                self.tools.trouble(&part, &error.to_string());
+                self.tools.failed(&part, &error);
                 Err(error.into())
             }
             Pulled::Stopped => {
@@ -240,17 +251,18 @@ impl Pulls {
     }
 
     async fn pull_now(&self, uri: &ImageUri) -> Pulled {
-        match self.tools.engine.image(uri).await {
+        let is_gone = match self.tools.engine.image(uri).await {
             // Somebody else brought it.
             Ok(facts) => return Pulled::There(facts),
-            // Before it is there, so that no kill of the agent makes it nobody's.
-            Err(error) if error.kind == Kind::Gone => {
-                super::sweep::remember(&self.tools, uri).await;
-            }
-            Err(_) => {}
-        }
+            Err(error) => error.kind == Kind::Gone,
+        };
+        // Those before it in the plan may have filled the disk.
         if let Some(why) = self.no_room().await {
             return Pulled::NoRoom(why);
+        }
+        if is_gone {
+            // Before it is there, so that no kill of the agent makes it nobody's.
+            super::sweep::remember(&self.tools, uri).await;
         }
         log::info!("pulling image '{uri}'");
         match self.pull_here(uri).await {

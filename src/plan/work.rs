@@ -171,7 +171,7 @@ impl Work {
         match job.await {
             Ok(()) => Ok(()),
             Err(error) => {
-                self.tools.trouble(&part, &error.to_string());
+                self.tools.failed(&part, &error);
                 Err(error.into())
             }
         }
@@ -202,6 +202,19 @@ impl Work {
 impl Tools {
     /// Notes a failure: in the log, on the board, with the time of the next try (D-19, D-31).
     pub fn trouble(&self, part: &Part, said: &str) {
+        self.trouble_within(part, said, limits::BACKOFF_MAX);
+    }
+
+    /// The same of a call of the engine: a full disk is looked at more often (FD-08).
+    pub fn failed(&self, part: &Part, error: &EngineError) {
+        let wait_max = match error.kind {
+            Kind::Full => limits::FULL_RETRY_MAX,
+            _ => limits::BACKOFF_MAX,
+        };
+        self.trouble_within(part, &error.to_string(), wait_max);
+    }
+
+    fn trouble_within(&self, part: &Part, said: &str, wait_max: std::time::Duration) {
         let now = self.clock.now();
         let chance = fastrand::f64();
         let delay = self.board.change(|board| {
@@ -213,7 +226,7 @@ impl Tools {
                     backoff: Backoff::new(self.retry, limits::BACKOFF_MAX),
                     retry_at: now,
                 });
-            let delay = trouble.backoff.failed(chance);
+            let delay = trouble.backoff.failed(chance).min(wait_max);
             trouble.said = said.into();
             trouble.retry_at = now + delay;
             delay
