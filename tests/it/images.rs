@@ -3,7 +3,7 @@
 use helios::base::percent::percent_encode_segment;
 use serde_json::{Value, json};
 
-use crate::support::engine::{App, app, call, publish, service};
+use crate::support::engine::{App, app, call, publish, push, service};
 use crate::support::{Agent, Options, Scratch, alone, until};
 
 fn start(dir: &Scratch, args: &[&str]) -> Agent {
@@ -195,4 +195,39 @@ fn fd_09_what_an_app_no_longer_needs_goes_while_another_one_fails() {
     until("the clean-up", || (!is_there(&first)).then_some(()));
     assert!(mine.is_running("main") && is_there(&second));
     assert_eq!(agent.status(), "applying changes");
+}
+
+/// Engines refuse to tag with a digest, so a second repository is asked for what it has; its
+/// layers are there already.
+#[test]
+fn svc_01_one_digest_in_two_repositories_is_one_image() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let first = publish("twice");
+    let second = first.replace("/twice:", "/twice-again:");
+    let pull = format!(
+        "/images/create?fromImage={}",
+        percent_encode_segment(&first)
+    );
+    assert_eq!(call("POST", &pull, None).0, 200);
+    let (_, found) = call("GET", &format!("/images/{first}/json"), None);
+    let digest = found["RepoDigests"][0]
+        .as_str()
+        .unwrap()
+        .split('@')
+        .nth(1)
+        .unwrap()
+        .to_owned();
+    push(&first, &second);
+    assert_eq!(call("DELETE", &format!("/images/{first}"), None).0, 200);
+    let by_digest = |image: &str| format!("{}@{digest}", image.rsplit_once(':').unwrap().0);
+    let agent = start(&dir, &[]);
+    let [a, b] = [&first, &second].map(|image| of(1, &by_digest(image)));
+    agent.set(&mine.0, &app("r1", json!({"services": {"a": a, "b": b}})));
+    agent.wait_for("done");
+    let ids = ["a", "b"].map(|name| mine.service(name).unwrap()["Image"].clone());
+    assert_eq!(ids[0], ids[1]);
+    agent.remove(&mine.0);
+    until("the clean-up", || {
+        (!is_there(&by_digest(&second))).then_some(())
+    });
 }

@@ -154,14 +154,30 @@ pub fn publish(name: &str) -> String {
     }
     let path = format!("/commit?container={container}&repo={encoded}&tag={tag}");
     say("POST", &path, Some(&json!({"Cmd": ["sleep", "infinity"]})));
+    upload(&repository, &tag);
+    say("DELETE", &format!("/containers/{container}"), None);
+    say("DELETE", &format!("/images/{repository}:{tag}"), None);
+    format!("{repository}:{tag}")
+}
+
+fn upload(repository: &str, tag: &str) {
     let headers: &[(&str, &str)] = &[("x-registry-auth", "e30=")];
     let path = format!("/images/{repository}/push?tag={tag}");
     let (_, said) = http(endpoint(), "POST", &path, headers, None);
     let said = String::from_utf8_lossy(&said);
     assert!(!said.contains("errorDetail"), "{said}");
-    say("DELETE", &format!("/containers/{container}"), None);
-    say("DELETE", &format!("/images/{repository}:{tag}"), None);
-    format!("{repository}:{tag}")
+}
+
+/// Puts an image that is on the engine on the registry under another name as well.
+pub fn push(image: &str, name: &str) {
+    let (repository, tag) = name.rsplit_once(':').unwrap();
+    let to = format!("repo={}&tag={tag}", percent_encode_segment(repository));
+    assert_eq!(
+        call("POST", &format!("/images/{image}/tag?{to}"), None).0,
+        201
+    );
+    upload(repository, tag);
+    assert_eq!(call("DELETE", &format!("/images/{name}"), None).0, 200);
 }
 
 /// A service that runs until it is told to stop, and then does so at once.
