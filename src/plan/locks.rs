@@ -40,7 +40,9 @@ impl Work {
     /// Takes the locks of all services of the app: one that must not be interrupted holds
     /// back the whole release (target-state 7.2). `false`: somebody holds one.
     fn take_locks(&self) -> bool {
-        let mut dirs: Vec<(Arc<str>, bool)> = Vec::new();
+        // Those held already count as well: a container of theirs may be gone by now.
+        let held = self.held().into_iter();
+        let mut dirs: Vec<(Arc<str>, bool)> = held.map(|dir| (dir, false)).collect();
         self.look(|app, _| {
             for found in app.containers.values() {
                 let dir = lock_dir(&self.tools.facts.runtime_dir, &self.app, found);
@@ -118,11 +120,15 @@ impl Work {
         }
     }
 
-    fn release_all(&self) {
-        let held = self.tools.board.look(|board| {
+    fn held(&self) -> Vec<Arc<str>> {
+        self.tools.board.look(|board| {
             let locks = board.locks_of(&self.app);
             locks.map(|locks| locks.held.clone()).unwrap_or_default()
-        });
+        })
+    }
+
+    fn release_all(&self) {
+        let held = self.held();
         if held.is_empty() {
             return;
         }

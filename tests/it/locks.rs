@@ -170,6 +170,29 @@ fn fd_03_locks_of_a_killed_agent_block_nothing() {
     assert!(mine.is_running("web"));
 }
 
+#[test]
+fn fd_03_a_service_that_goes_in_mid_update_leaves_no_lock() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let agent = start(&dir);
+    // 'edge' goes to make room for its network; 'web' needs the locks once more after that.
+    let body = |changed: &str, internal: bool| {
+        let mut body = two(changed);
+        body["services"]["web"]["composition"]["depends_on"] = json!(["db"]);
+        body["services"]["db"]["environment"] = json!({"A": changed});
+        body["services"]["edge"] = service(3, json!({"networks": ["border"]}));
+        body["networks"] = json!({"border": {"internal": internal}});
+        app("r1", body)
+    };
+    agent.set(&mine.0, &body("1", false));
+    agent.wait_for("done");
+    let locks = lock_dir(&mine, "edge");
+    agent.set(&mine.0, &body("2", true));
+    agent.wait_for("done");
+    until("the locks to go", || {
+        (fs::read_dir(&locks).unwrap().count() == 0).then_some(())
+    });
+}
+
 fn with_strategy(strategy: &str, image: &str, composition: Value) -> Value {
     let mut main = service(1, composition);
     main["image"] = json!(image);
