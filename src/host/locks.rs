@@ -275,15 +275,26 @@ fn remove_left(dir: &Path) {
         }
     }
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(UNPUBLISHED)
-            && name.ends_with(".lock")
-            && let Ok(Owner::Left(_)) = owner(&entry.path())
+        let path = entry.path();
+        // Killed before it wrote the tag, it left nothing in the file.
+        let is_empty = || {
+            entry
+                .metadata()
+                .is_ok_and(|at| at.is_file() && at.len() == 0)
+        };
+        if is_unpublished(&entry.file_name().to_string_lossy())
+            && (is_empty() || matches!(owner(&path), Ok(Owner::Left(_))))
         {
-            let _ = fs::remove_file(entry.path());
+            let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Whether `take` gives such names to files that nobody is to see yet.
+fn is_unpublished(name: &str) -> bool {
+    let id = name.strip_prefix(UNPUBLISHED);
+    id.and_then(|id| id.strip_suffix(".lock"))
+        .is_some_and(|id| id.len() == 16 && id.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
@@ -381,13 +392,27 @@ mod tests {
     fn fd_03_locks_of_a_killed_agent_are_no_locks() {
         let place = Place::new("left");
         fs::write(place.file("updates.lock"), TAG).unwrap();
-        fs::write(place.file("tmp-0123.lock"), TAG).unwrap();
         assert_eq!(place.dirs.lock(DIR, false), Ok(None));
         place.dirs.unlock(DIR);
         fs::write(place.file("updates.lock"), TAG).unwrap();
-        fs::write(place.file("resin-updates.lock"), "mine").unwrap();
+        // Killed before it was published, and before anything was in it.
+        fs::write(place.file("tmp-0123456789abcdef.lock"), TAG).unwrap();
+        fs::write(place.file("tmp-0123456789abcde0.lock"), "").unwrap();
+        let theirs = [
+            "resin-updates.lock",
+            "tmp-1.lock",
+            "tmp-0123456789abcde1.lock",
+        ];
+        for (name, content) in theirs.iter().zip(["mine", "", "mine"]) {
+            fs::write(place.file(name), content).unwrap();
+        }
         drop(place.again());
-        assert_eq!(place.names(), ["resin-updates.lock"], "a service's stays");
+        let stays = [
+            "resin-updates.lock",
+            "tmp-0123456789abcde1.lock",
+            "tmp-1.lock",
+        ];
+        assert_eq!(place.names(), stays, "a service's stays");
     }
 
     #[test]
