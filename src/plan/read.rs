@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::board::Lane;
 use super::work::Tools;
 use crate::base::hash;
 use crate::model::current::{App, Container, Device, Image, Network, Volume};
@@ -55,11 +56,19 @@ async fn read_device(tools: &Tools, anyway: bool) -> Result<bool, EngineError> {
     }
     let known = known_apps(tools).await;
     Ok(tools.board.change(|board| {
-        if board.touched != touched && !anyway {
+        let is_stale = board.touched != touched;
+        if is_stale && !anyway {
             return false;
         }
         let device = &mut board.device;
         name_apps(&mut apps, device, &known, target.as_deref());
+        if is_stale && board.active > 0 {
+            // A lane at work knows its app better than a read that it overtook.
+            let at_work = board.lanes.iter();
+            for (uuid, _) in at_work.filter(|(_, lane)| **lane == Lane::Working) {
+                apps.extend(device.apps.remove_entry(uuid));
+            }
+        }
         device.images = images;
         device.apps = apps;
         board.is_read = true;
