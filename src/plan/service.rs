@@ -143,9 +143,17 @@ impl Work {
             return self.create_named(wanted, &config, &long).await;
         }
         match self.create_named(wanted, &config, &short).await {
-            // Somebody who is not one of ours has the name (W-32).
             Err(error) if error.kind == Kind::Conflict => {
-                self.create_named(wanted, &config, &long).await
+                match self.tools.engine.container(&short).await {
+                    // One of ours that was not known.
+                    Ok((app, (_, found))) if app == self.app && found.identity.is_some() => {
+                        self.refresh(&short).await
+                    }
+                    // It is still being made, for an agent that was killed meanwhile.
+                    Err(found) if found.kind == Kind::Gone => Err(error),
+                    // Somebody who is not one of ours has the name (W-32).
+                    _ => self.create_named(wanted, &config, &long).await,
+                }
             }
             other => other,
         }

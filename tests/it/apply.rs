@@ -488,6 +488,39 @@ fn d_20_a_container_that_cannot_be_made_leaves_the_old_one_and_its_name() {
 }
 
 #[test]
+fn w_32_a_name_that_somebody_has_is_left_to_them() {
+    let (_alone, dir, mine, other) = (alone(), Scratch::new(), App::new(), App::new());
+    let agent = start(&dir);
+    agent.set(
+        &other.0,
+        &app("r1", json!({"services": {"main": service(1, json!({}))}})),
+    );
+    agent.wait_for("done");
+    // Without the labels by which the agent knows its own.
+    let release = super::support::unique();
+    let theirs = format!("main_{release}");
+    let body = json!({"Image": image(), "Labels": {"io.balena.app-uuid": other.0}});
+    let (made, answer) = call(
+        "POST",
+        &format!("/containers/create?name={theirs}"),
+        Some(&body),
+    );
+    assert_eq!(made, 201, "{answer}");
+    agent.set(
+        &mine.0,
+        &app(
+            &release,
+            json!({"services": {"main": service(1, json!({}))}}),
+        ),
+    );
+    agent.wait_for("done");
+    let name = mine.service("main").unwrap()["Name"].clone();
+    assert_eq!(name, format!("/{theirs}_{}", mine.0));
+    let (found, _) = call("GET", &format!("/containers/{theirs}/json"), None);
+    assert_eq!(found, 200, "it is still there");
+}
+
+#[test]
 fn se_w_13_a_container_that_is_half_made_is_removed_again() {
     let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
     let agent = start(&dir);
