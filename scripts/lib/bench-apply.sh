@@ -16,27 +16,16 @@ bench_apply() {
   for count in ${BENCH_SERVICES:-10 60 240}; do bench_services "$count"; done
 }
 
-# bench_agent: a managed agent that has reported once.
-bench_agent() {
-  local device; device=$(random_id)
-  backend_up "$BACKEND_BIN"
-  jq -n --arg d "$device" '{($d): {name: "bench", config: {}, apps: {}}}' |
-    control PUT target -H 'Content-Type: application/json' -d @- >/dev/null
-  agent_up "$BIN" "$device"
-  wait_for 60 reported 0 || die "the agent did not report"
-  wait_for 60 is_done || die "the agent did not settle: $(status)"
-}
-bench_agent_end() { agent_down; backend_down; }
-
 # bench_services N: the loop, the agent, the loop again.
 bench_services() {
-  local n=$1 app release before after took loop rss private peak threads found
+  local n=$1 app release before after took cpu loop rss private peak threads found
   app=$(random_id) release=$(random_id)
   on_exit "app_drop $app $release"
   before=$(python3 tests/bench/loop.py "$HELIOS_TEST_ENGINE" "$IMAGE" "$n")
   bench_agent
-  took=$(python3 tests/bench/apply.py "unix://$RUN/api.sock" "$app" "$release" "$IMAGE" "$n") ||
-    { tail -n 30 "$RUN/agent.log" >&2; die "the agent did not apply $n services"; }
+  cpu=$(cpu_ms "$AGENT")
+  took=$(bench_post "$app" "$release" "$IMAGE" "$n")
+  cpu=$(($(cpu_ms "$AGENT") - cpu))
   read -r rss private peak threads < <(memory "$AGENT")
   found=$(engine GET "/containers/json?filters=$(jq -rn --arg r "$release" '{name: [$r]} | tojson | @uri')" | jq length)
   [ "$found" = "$n" ] || die "the agent said done, but $found of $n containers run"
@@ -48,4 +37,5 @@ bench_services() {
   row "time-$n" "$n services, POST to done" "$(awk -v t="$took" 'BEGIN { printf "%.2f", t }')" s \
     "plain loop $loop s ($(printf '%.1f, %.1f' "$before" "$after"))"
   row "ratio-$n" "$n services, times the plain loop" "$(ratio "$took" "$loop")" ""
+  row "cpu-$n" "$n services, CPU of the agent" "$cpu" ms
 }

@@ -699,3 +699,89 @@ fn ts_7_1_a_hand_over_starts_first_and_stops_when_told() {
     running.handed_over = true;
     assert_eq!(running.service("a").0, Some((beside, Some(Stage::DONE))));
 }
+
+/// CPU time of this thread so far.
+fn cpu_nanos() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    stat.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// Plans an update of that many services to its end, as if every plan ran as it says, with
+/// the rules asked as often as a lane asks them. Windows, and nanoseconds of CPU: of the rules, in all.
+fn plan_update(services: usize) -> (usize, u64, u64) {
+    let name = |number: usize| format!("s{number:03}");
+    let mut targets = Vec::new();
+    for number in 0..services {
+        let new = match number % 10 {
+            0 => target("new"),
+            _ => on(
+                target("new"),
+                &name(number / 10 * 10),
+                Condition::Started,
+                true,
+            ),
+        };
+        targets.push((name(number), new));
+    }
+    let borrowed: Vec<_> = targets
+        .iter()
+        .map(|(name, new)| (&**name, new.clone()))
+        .collect();
+    let mut case = Case::new(&borrowed);
+    for (name, _) in &targets {
+        let old = container(name, &target("old"), RUNNING);
+        case = case.with(&format!("{name}_r1"), old);
+    }
+    let (mut windows, mut spent, mut rules) = (0, 0, 0);
+    loop {
+        let begun = cpu_nanos();
+        case.agenda();
+        let agenda = case.agenda();
+        rules += cpu_nanos() - begun;
+        if agenda.is_empty() {
+            assert!(agenda.is_reached(), "{:?}", agenda.waiting);
+            return (windows, rules, spent);
+        }
+        super::window::planned(&agenda).unwrap();
+        spent += cpu_nanos() - begun;
+        windows += 1;
+        for (name, (_, then)) in &agenda.services {
+            let then = then.and_then(Stage::from_byte).unwrap();
+            let status = if then.step == Step::Settled {
+                RUNNING
+            } else {
+                CREATED
+            };
+            case = case.with(
+                &format!("{name}_r2"),
+                container(name, &target("new"), status),
+            );
+            if !then.others {
+                case.app.containers.remove(&*format!("{name}_r1"));
+            } else if !then.others_run
+                && let Some(old) = case.app.containers.get_mut(&*format!("{name}_r1"))
+            {
+                old.status = STOPPED;
+            }
+        }
+        assert!(windows <= services, "an update comes to its end");
+    }
+}
+
+#[test]
+fn issue_5_planning_of_many_services_goes_through_small_windows() {
+    let (windows, ..) = plan_update(240);
+    assert!(windows >= 240 / WINDOW_MAX);
+    // How it grows is compared with the budget by `scripts/bench` (D-42). The kernel counts in
+    // steps of some milliseconds: the mean of several.
+    for (services, times) in [(60, 20), (240, 2)] {
+        let all = (0..times).map(|_| plan_update(services));
+        let (rules, spent) = all.fold((0, 0), |sum, one| (sum.0 + one.1, sum.1 + one.2));
+        let micros = |nanos: u64| nanos / times / 1000;
+        println!(
+            "planning {services} services: {} us, {} us of it the rules",
+            micros(spent),
+            micros(rules)
+        );
+    }
+}

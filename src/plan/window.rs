@@ -65,6 +65,12 @@ pub async fn run(work: &Arc<Work>, agenda: &Agenda) -> Ended {
     Ended::Failed
 }
 
+/// The plan for an agenda as text, without running it.
+#[cfg(test)]
+pub(super) fn planned(agenda: &Agenda) -> Result<String, String> {
+    plan(domain(), agenda).map(|(workflow, _)| workflow.to_string())
+}
+
 /// The plan for an agenda, and the worker that can run it; or why there is none.
 fn plan(
     domain: Worker<Window, Uninitialized>,
@@ -453,9 +459,7 @@ mod tests {
             let change = (now.map(Stage::to_byte), goal.map(Stage::to_byte));
             agenda.services.insert((*name).to_owned(), change);
         }
-        plan(domain(), &agenda)
-            .map(|(workflow, _)| workflow.to_string())
-            .unwrap()
+        super::planned(&agenda).unwrap()
     }
 
     fn now(step: Step, others: bool, others_run: bool) -> Option<Stage> {
@@ -529,8 +533,7 @@ mod tests {
         agenda
             .volumes
             .insert("gone".into(), (Some(super::super::stage::THERE), None));
-        let (workflow, _) = plan(domain(), &agenda).unwrap();
-        let plan = workflow.to_string();
+        let plan = super::planned(&agenda).unwrap();
         for want in [
             "setup network 'new'",
             "remove network 'changed'",

@@ -3,8 +3,8 @@
 
 usage: apply.py API APP RELEASE IMAGE SERVICES
 
-API is unix:///path. Posts an app of that many services on one network and one volume and asks for the status
-every 20 ms over one connection. Prints the seconds; fails if it takes more than ten minutes or is aborted.
+API is unix:///path; a % in IMAGE stands for the number of the service. Posts an app of that many services on one
+network and one volume and asks for the status every 20 ms over one connection. Prints the seconds; fails if it takes more than ten minutes or is aborted.
 """
 
 import sys
@@ -16,7 +16,6 @@ from loop import call, connect
 def app(release, image, services):
     """A user app in the form of a target."""
     service = {
-        "image": image,
         "environment": {"ROLE": "bench"},
         "composition": {
             "command": ["sleep", "infinity"],
@@ -29,7 +28,9 @@ def app(release, image, services):
         "name": "bench",
         "releases": {
             release: {
-                "services": {f"s{n}": {"id": n + 1, **service} for n in range(services)},
+                "services": {
+                    f"s{n}": {"id": n + 1, "image": image.replace("%", str(n)), **service} for n in range(services)
+                },
                 "networks": {"net": {}},
                 "volumes": {"vol": {}},
             }
