@@ -35,6 +35,7 @@ pub(super) fn add_services(situation: &Situation<'_>, agenda: &mut Agenda) {
             (uuid, release),
             (stage, all_images),
         );
+        let needed = agenda.needs_locks;
         let goal =
             goal.and_then(|goal| under_locks(situation, service, (uuid, stage), goal, agenda));
         match goal {
@@ -42,6 +43,10 @@ pub(super) fn add_services(situation: &Situation<'_>, agenda: &mut Agenda) {
                 let change = (Some(stage.to_byte()), to.map(Stage::to_byte));
                 let before = agenda.len();
                 add(situation, agenda, PartName::Service(service), change);
+                if agenda.len() == before {
+                    // It waits by itself (D-19): it needs no locks for that.
+                    agenda.needs_locks = needed;
+                }
                 if let (Some(wait), true) = (held_back, agenda.len() > before) {
                     agenda.waiting.insert(format!("service '{service}'"), wait);
                 }
@@ -289,7 +294,7 @@ pub(super) fn add_leaving(situation: &Situation<'_>, agenda: &mut Agenda) {
             agenda.waiting.insert(format!("service '{service}'"), wait);
             continue;
         }
-        agenda.needs_locks |= runs;
+        let before = agenda.len();
         let now = Stage {
             step: Step::Missing,
             others: true,
@@ -301,5 +306,6 @@ pub(super) fn add_leaving(situation: &Situation<'_>, agenda: &mut Agenda) {
             PartName::Service(service),
             (Some(now.to_byte()), None),
         );
+        agenda.needs_locks |= runs && agenda.len() > before;
     }
 }

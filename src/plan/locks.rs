@@ -31,7 +31,8 @@ pub(super) fn service_dir(runtime_dir: &str, app: &AppUuid, service: &str) -> St
 impl Work {
     /// The agenda as far as update locks let it go: takes them if it needs them.
     pub(super) fn under_locks(&self, agenda: Agenda) -> Agenda {
-        if !agenda.needs_locks || self.take_locks() {
+        // What waits by itself needs no locks yet.
+        if agenda.is_empty() || !agenda.needs_locks || self.take_locks() {
             return agenda;
         }
         self.agenda()

@@ -650,6 +650,17 @@ fn locks_are_needed_for_what_runs() {
 }
 
 #[test]
+fn d_19_what_waits_for_its_next_try_asks_for_no_locks() {
+    let old = container("a", &target("old"), RUNNING);
+    for services in [vec![("a", target("new"))], vec![]] {
+        let mut case = Case::new(&services).with("a_r1", old.clone());
+        case.waiting = vec!["a"];
+        let agenda = case.agenda();
+        assert!(agenda.is_empty() && !agenda.needs_locks);
+    }
+}
+
+#[test]
 fn ts_7_1_what_goes_before_its_download() {
     let both = |how: Strategy| {
         let mut case = Case::new(&[("a", strategy(how)), ("b", target("two"))])
