@@ -34,6 +34,8 @@ pub mod model;
 pub mod plan;
 pub mod remote;
 pub mod run;
+#[cfg(test)]
+mod sim;
 pub mod store;
 #[cfg(test)]
 mod tidy;

@@ -56,6 +56,8 @@ pub struct Board {
     pub locks: Vec<(AppUuid, Locks)>,
     /// Services whose new container runs beside the old one.
     pub hand_overs: Vec<HandOver>,
+    /// Images of ours that could not be written down as such yet (FD-09).
+    pub unmarked: Vec<ImageUri>,
     /// How far each app's lane is. Empty before the first target.
     pub lanes: BTreeMap<AppUuid, Lane>,
     /// A target was accepted and its lanes are not on the board yet.

@@ -10,19 +10,38 @@ use super::work::Tools;
 use crate::base::hash;
 use crate::model::ImageUri;
 use crate::model::target::{AppRelease, DeviceTarget};
+use crate::world::store::StoreError;
 
 fn document(uri: &ImageUri) -> String {
     format!("pulled/{}", hash::sha256_hex(uri.as_str().as_bytes()))
 }
 
-/// Writes down that this image is ours to remove one day.
+/// Writes down that this image is ours to remove one day. What cannot be written is tried
+/// again with each sweep.
 pub async fn remember(tools: &Tools, uri: &ImageUri) {
-    if let Err(error) = tools
-        .store
-        .put(&document(uri), uri.as_str().as_bytes())
-        .await
-    {
-        log::warn!("image '{uri}' will not be cleaned up: {error}");
+    if let Err(error) = write(tools, uri).await {
+        log::warn!("image '{uri}' is not clean-up's yet: {error}");
+        tools.board.change(|board| {
+            if !board.unmarked.contains(uri) {
+                board.unmarked.push(uri.clone());
+            }
+        });
+    }
+}
+
+async fn write(tools: &Tools, uri: &ImageUri) -> Result<(), StoreError> {
+    let bytes = uri.as_str().as_bytes();
+    tools.store.put(&document(uri), bytes).await
+}
+
+/// Writes down what could not be written before.
+async fn remember_again(tools: &Tools) {
+    for uri in tools.board.look(|board| board.unmarked.clone()) {
+        if write(tools, &uri).await.is_ok() {
+            tools
+                .board
+                .change(|board| board.unmarked.retain(|one| *one != uri));
+        }
     }
 }
 
@@ -64,6 +83,7 @@ fn used(board: &Board) -> BTreeSet<ImageUri> {
 /// Removes what was pulled by this agent and is used by no container and no target (FD-09).
 /// Best effort: what stays is tried again after the next apply.
 pub async fn sweep(tools: &Tools) {
+    remember_again(tools).await;
     let names = match tools.store.list("pulled").await {
         Ok(names) => names,
         Err(error) => return log::warn!("images are not cleaned up: {error}"),

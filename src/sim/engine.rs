@@ -1,0 +1,699 @@
+//! An engine that is maps, and answers as Docker does.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use helios::base::hash;
+use helios::model::config::RestartPolicy;
+use helios::model::current::{Container, Identity, Network, Restart};
+use helios::model::status::{ContainerStatus, Health};
+use helios::model::{
+    AppUuid, ImageUri, NetworkConfig, NetworkName, ReleaseUuid, ServiceName, VolumeConfig,
+    VolumeName,
+};
+use helios::world::Pending;
+use helios::world::engine::{
+    ApiVersion, Engine, EngineError, EngineEvent, EngineInfo, Events, FoundVolume, ImageFacts,
+    Kind, ListedImage, NewContainer, Owned,
+};
+
+use super::world::{State, World};
+
+/// Everything the engine keeps.
+#[derive(Default)]
+pub struct Containers {
+    /// By name.
+    pub containers: BTreeMap<Arc<str>, Found>,
+    /// Reference to id.
+    pub images: BTreeMap<ImageUri, Arc<str>>,
+    /// References that agents pulled.
+    pub pulled: BTreeSet<ImageUri>,
+    /// By engine name.
+    pub networks: BTreeMap<Arc<str>, (AppUuid, NetworkName, Network)>,
+    /// By engine name.
+    pub volumes: BTreeMap<Arc<str>, FoundVolume>,
+    /// It does not answer.
+    pub is_down: bool,
+    made: u64,
+    listeners: Vec<Arc<std::sync::Mutex<Listener>>>,
+}
+
+/// A container, with what only the engine knows of it.
+#[derive(Clone)]
+pub struct Found {
+    pub app: AppUuid,
+    pub container: Container,
+    /// The process ends by itself with this code.
+    pub ends: Option<i64>,
+    /// It has a health check, which passes after a while.
+    pub has_check: bool,
+    /// A stop of it fails.
+    pub will_not_stop: bool,
+}
+
+#[derive(Default)]
+struct Listener {
+    events: VecDeque<EngineEvent>,
+    is_broken: bool,
+    waker: Option<Waker>,
+}
+
+fn refuse(kind: Kind, doing: &str, said: &str) -> EngineError {
+    EngineError::new(kind, doing, said)
+}
+
+impl Containers {
+    /// The streams of an agent that is gone.
+    #[must_use]
+    pub fn forget_listeners(&mut self) -> impl Drop + use<> {
+        std::mem::take(&mut self.listeners)
+    }
+
+    /// By name or id.
+    pub fn find(&self, name: &str) -> Option<Arc<str>> {
+        let by_id = || {
+            let mut all = self.containers.iter();
+            all.find(|(_, found)| *found.container.id == *name)
+        };
+        let by_name = self.containers.get_key_value(name);
+        by_name.or_else(by_id).map(|(name, _)| name.clone())
+    }
+
+    fn tell(&mut self, what: &str, action: &str, id: &str) {
+        for listener in &self.listeners {
+            let mut listener = listener.lock().unwrap();
+            listener.events.push_back(EngineEvent {
+                what: what.into(),
+                action: action.into(),
+                id: id.into(),
+            });
+            if let Some(waker) = listener.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Takes the engine down, or lets it come back.
+    pub fn set_down(&mut self, is_down: bool) {
+        self.is_down = is_down;
+        for listener in self.listeners.drain(..) {
+            let mut listener = listener.lock().unwrap();
+            listener.is_broken = true;
+            if let Some(waker) = listener.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl State {
+    /// A container starts, whoever started it.
+    pub fn begin(&mut self, name: &str) {
+        let Some(found) = self.engine.containers.get_mut(name) else {
+            return;
+        };
+        found.container.status = ContainerStatus::Running;
+        found.container.exit_code = Some(0);
+        found.container.health = if found.has_check {
+            Health::Starting
+        } else {
+            Health::None
+        };
+        let (id, ends, check) = (found.container.id.clone(), found.ends, found.has_check);
+        self.engine.tell("container", "start", &id);
+        if let Some(code) = ends {
+            let id = id.clone();
+            self.after(Duration::from_secs(3), move |state| state.end(&id, code));
+        }
+        if check {
+            self.after(Duration::from_secs(2), move |state| {
+                let name = state.engine.find(&id);
+                let found = name.and_then(|name| state.engine.containers.get_mut(&name));
+                if let Some(found) = found
+                    && found.container.status == ContainerStatus::Running
+                {
+                    found.container.health = Health::Healthy;
+                    state
+                        .engine
+                        .tell("container", "health_status: healthy", &id);
+                }
+            });
+        }
+    }
+
+    /// The process of a container ends by itself; the engine does as its policy says.
+    pub fn end(&mut self, id: &str, code: i64) {
+        let Some(name) = self.engine.find(id) else {
+            return;
+        };
+        let Some(found) = self.engine.containers.get_mut(&name) else {
+            return;
+        };
+        if found.container.status != ContainerStatus::Running {
+            return;
+        }
+        found.container.status = ContainerStatus::Stopped;
+        found.container.exit_code = Some(code);
+        let again = match found.container.restart {
+            Restart::No => false,
+            Restart::Always | Restart::UnlessStopped => true,
+            Restart::OnFailure(tries) => tries && code != 0,
+        };
+        self.engine.tell("container", "die", id);
+        if again {
+            self.begin(&name);
+        }
+    }
+
+    /// Somebody stops a container by hand.
+    pub fn stop_by_hand(&mut self, name: &str) {
+        let Some(found) = self.engine.containers.get_mut(name) else {
+            return;
+        };
+        if found.container.status == ContainerStatus::Running {
+            found.container.status = ContainerStatus::Stopped;
+            found.container.exit_code = Some(137);
+            let id = found.container.id.clone();
+            for action in ["kill", "die", "stop"] {
+                self.engine.tell("container", action, &id);
+            }
+        }
+    }
+
+    /// Somebody removes a container by force.
+    pub fn remove_by_hand(&mut self, name: &str) {
+        self.stop_by_hand(name);
+        if let Some(found) = self.engine.containers.remove(name) {
+            self.engine
+                .tell("container", "destroy", &found.container.id);
+        }
+    }
+}
+
+/// Marks a container as under a changing call.
+struct Under {
+    world: World,
+    id: Arc<str>,
+}
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        self.world.with(|state| state.under_change.remove(&self.id));
+    }
+}
+
+impl World {
+    /// One call that changes something: it takes its time, and may fail before or after.
+    async fn change<T>(
+        &self,
+        doing: String,
+        id: Option<&str>,
+        effect: impl FnOnce(&mut State) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let _under = id.and_then(|name| {
+            let id = self.with(|state| {
+                let name = state.engine.find(name)?;
+                let id = state.engine.containers.get(&name)?.container.id.clone();
+                if !state.under_change.insert(id.clone()) {
+                    state.violation(format!("two changing calls at once: {doing}"));
+                }
+                Some(id)
+            })?;
+            Some(Under {
+                world: self.clone(),
+                id,
+            })
+        });
+        self.answers(&doing).await?;
+        let (fails, lost) = self.with(|state| {
+            let faults = state.faults;
+            (state.chance(faults.fails), state.chance(faults.lost))
+        });
+        if fails {
+            self.with(|state| state.note(format!("{doing}: fails")));
+            return Err(refuse(Kind::Failed, &doing, "a fault of the engine"));
+        }
+        let done = self.with(|state| {
+            let done = effect(state);
+            let how = match (&done, lost) {
+                (Err(error), _) => error.said.clone(),
+                (Ok(_), true) => "done, its answer is lost".to_owned(),
+                (Ok(_), false) => "done".to_owned(),
+            };
+            state.note(format!("{doing}: {how}"));
+            done
+        });
+        let wait = self.with(|state| state.millis(20));
+        self.sleep(wait).await;
+        if lost {
+            return Err(refuse(Kind::Unreachable, &doing, "the connection broke"));
+        }
+        done
+    }
+
+    /// The engine's time to answer, or that it does not.
+    async fn answers(&self, doing: &str) -> Result<(), EngineError> {
+        let hangs = self.with(|state| {
+            let chance = state.faults.hangs;
+            state.chance(chance)
+        });
+        let wait = self.with(|state| state.millis(20));
+        self.sleep(if hangs {
+            Duration::from_secs(120)
+        } else {
+            wait
+        })
+        .await;
+        if hangs || self.with(|state| state.engine.is_down) {
+            return Err(refuse(Kind::Unreachable, doing, "no answer"));
+        }
+        Ok(())
+    }
+}
+
+fn gone(doing: &str) -> EngineError {
+    refuse(Kind::Gone, doing, "no such object")
+}
+
+impl Engine for World {
+    fn info(&self) -> Pending<'_, Result<EngineInfo, EngineError>> {
+        Box::pin(async {
+            self.answers("ask for the version").await?;
+            Ok(EngineInfo {
+                name: "Simulated".to_owned(),
+                version: "1".to_owned(),
+                api: ApiVersion(45),
+            })
+        })
+    }
+
+    fn data_root(&self) -> Pending<'_, Result<Option<String>, EngineError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn containers(&self) -> Pending<'_, Result<Vec<Owned<(Arc<str>, Container)>>, EngineError>> {
+        Box::pin(async {
+            self.answers("list containers").await?;
+            Ok(self.with(|state| {
+                let all = state.engine.containers.iter();
+                all.map(|(name, found)| {
+                    (found.app.clone(), (name.clone(), found.container.clone()))
+                })
+                .collect()
+            }))
+        })
+    }
+
+    fn container<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> Pending<'a, Result<Owned<(Arc<str>, Container)>, EngineError>> {
+        Box::pin(async move {
+            self.answers("inspect").await?;
+            self.with(|state| {
+                let name = state.engine.find(name).ok_or_else(|| gone("inspect"))?;
+                let found = &state.engine.containers[&name];
+                Ok((found.app.clone(), (name.clone(), found.container.clone())))
+            })
+        })
+    }
+
+    fn create<'a>(&'a self, new: NewContainer<'a>) -> Pending<'a, Result<String, EngineError>> {
+        Box::pin(async move {
+            let doing = format!("create container '{}'", new.name);
+            self.change(doing.clone(), None, |state| create(state, &new, &doing))
+                .await
+        })
+    }
+
+    fn start<'a>(&'a self, name: &'a str) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            let doing = format!("start container '{name}'");
+            self.change(doing.clone(), Some(name), |state| {
+                let name = state.engine.find(name).ok_or_else(|| gone(&doing))?;
+                let found = &state.engine.containers[&name].container;
+                let runs = |id: &Arc<str>| {
+                    let mut all = state.engine.containers.values();
+                    all.any(|one| {
+                        one.container.id == *id && one.container.status == ContainerStatus::Running
+                    })
+                };
+                if !found.lenders.iter().all(runs) {
+                    let said = "cannot join the namespace of a container that does not run";
+                    return Err(refuse(Kind::Conflict, &doing, said));
+                }
+                if found.status != ContainerStatus::Running {
+                    state.begin(&name);
+                }
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn stop<'a>(&'a self, name: &'a str, _grace: Duration) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            let doing = format!("stop container '{name}'");
+            let takes = self.with(|state| state.millis(2000));
+            self.sleep(takes).await;
+            self.change(doing.clone(), Some(name), |state| {
+                let Some(name) = state.engine.find(name) else {
+                    return Ok(());
+                };
+                super::checks::on_stop(state, &name, "stopped");
+                if state.engine.containers[&name].will_not_stop {
+                    return Err(refuse(Kind::Failed, &doing, "it does not stop"));
+                }
+                state.stop_by_hand(&name);
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn rename<'a>(&'a self, name: &'a str, new: &'a str) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            let doing = format!("rename container '{name}' to '{new}'");
+            self.change(doing.clone(), Some(name), |state| {
+                let name = state.engine.find(name).ok_or_else(|| gone(&doing))?;
+                if state.engine.containers.contains_key(new) {
+                    return Err(refuse(Kind::Conflict, &doing, "the name is in use"));
+                }
+                super::checks::on_rename(state, &name);
+                let mut found = state.engine.containers.remove(&name).unwrap();
+                found.container.release = release_of(new, &found.container.service);
+                let id = found.container.id.clone();
+                state.engine.containers.insert(new.into(), found);
+                state.engine.tell("container", "rename", &id);
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn remove<'a>(&'a self, name: &'a str) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            let doing = format!("remove container '{name}'");
+            self.change(doing.clone(), Some(name), |state| {
+                let Some(name) = state.engine.find(name) else {
+                    return Ok(());
+                };
+                let found = &state.engine.containers[&name].container;
+                if found.status == ContainerStatus::Running {
+                    return Err(refuse(Kind::Conflict, &doing, "it is running"));
+                }
+                state.remove_by_hand(&name);
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn images(&self) -> Pending<'_, Result<Vec<ListedImage>, EngineError>> {
+        Box::pin(async {
+            self.answers("list images").await?;
+            Ok(self.with(|state| {
+                let all = state.engine.images.iter();
+                all.map(|(uri, id)| ListedImage {
+                    id: id.clone(),
+                    names: vec![uri.clone()],
+                })
+                .collect()
+            }))
+        })
+    }
+
+    fn image<'a>(&'a self, uri: &'a ImageUri) -> Pending<'a, Result<ImageFacts, EngineError>> {
+        Box::pin(async move {
+            self.answers("inspect an image").await?;
+            self.with(|state| {
+                let id = state.engine.images.get(uri).cloned();
+                let id = id.ok_or_else(|| gone("inspect an image"))?;
+                Ok(ImageFacts { id, config: None })
+            })
+        })
+    }
+
+    fn pull<'a>(
+        &'a self,
+        uri: &'a ImageUri,
+        progress: &'a (dyn Fn(u8) + Send + Sync),
+    ) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            let doing = format!("pull '{uri}'");
+            for percent in [20, 60] {
+                let wait = self.with(|state| state.millis(3000));
+                self.sleep(wait).await;
+                progress(percent);
+                let breaks = self.with(|state| {
+                    let chance = state.faults.breaks;
+                    state.chance(chance) || state.disk.is_full
+                });
+                if breaks {
+                    self.with(|state| state.note(format!("{doing}: breaks off")));
+                    return Err(refuse(Kind::Failed, &doing, "unexpected end of a layer"));
+                }
+            }
+            self.change(doing, None, |state| {
+                let id = format!("sha256:{}", hash::sha256_hex(uri.as_str().as_bytes()));
+                state.engine.images.insert(uri.clone(), id.into());
+                state.engine.pulled.insert(uri.clone());
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn tag<'a>(&'a self, _id: &'a str, _uri: &'a ImageUri) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(async { Err(refuse(Kind::Refused, "tag", "nobody asks for it")) })
+    }
+
+    fn remove_image<'a>(&'a self, uri: &'a ImageUri) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            let doing = format!("remove image '{uri}'");
+            self.change(doing.clone(), None, |state| {
+                super::checks::on_remove_image(state, uri);
+                let Some(id) = state.engine.images.get(uri).cloned() else {
+                    return Ok(());
+                };
+                let mut all = state.engine.containers.values();
+                if all.any(|found| found.container.image_id == id) {
+                    return Err(refuse(Kind::Conflict, &doing, "a container uses it"));
+                }
+                state.engine.images.remove(uri);
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn networks(&self) -> Pending<'_, Result<Vec<Owned<(NetworkName, Network)>>, EngineError>> {
+        Box::pin(async {
+            self.answers("list networks").await?;
+            Ok(self.with(|state| {
+                let all = state.engine.networks.values().cloned();
+                all.map(|(app, name, network)| (app, (name, network)))
+                    .collect()
+            }))
+        })
+    }
+
+    fn create_network<'a>(
+        &'a self,
+        oci_name: &'a str,
+        app: &'a AppUuid,
+        name: &'a NetworkName,
+        config: &'a NetworkConfig,
+    ) -> Pending<'a, Result<String, EngineError>> {
+        Box::pin(async move {
+            let doing = format!("create network '{oci_name}'");
+            self.change(doing.clone(), None, |state| {
+                if state.engine.networks.contains_key(oci_name) {
+                    return Err(refuse(Kind::Conflict, &doing, "it exists"));
+                }
+                state.engine.made += 1;
+                let network = Network {
+                    id: format!("net{}", state.engine.made).into(),
+                    oci_name: oci_name.into(),
+                    config: Some(config.clone()),
+                };
+                let id = network.id.to_string();
+                let found = (app.clone(), name.clone(), network);
+                state.engine.networks.insert(oci_name.into(), found);
+                Ok(id)
+            })
+            .await
+        })
+    }
+
+    fn remove_network<'a>(&'a self, id: &'a str) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            let doing = format!("remove network '{id}'");
+            self.change(doing.clone(), None, |state| {
+                let mut all = state.engine.networks.iter();
+                let Some(name) = all.find(|(_, found)| *found.2.id == *id) else {
+                    return Ok(());
+                };
+                let name = name.0.clone();
+                let mut users = state.engine.containers.values();
+                if users.any(|found| found.container.networks.contains(&name)) {
+                    return Err(refuse(Kind::Conflict, &doing, "it has active endpoints"));
+                }
+                state.engine.networks.remove(&name);
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn volumes(&self) -> Pending<'_, Result<Vec<FoundVolume>, EngineError>> {
+        Box::pin(async {
+            self.answers("list volumes").await?;
+            Ok(self.with(|state| state.engine.volumes.values().cloned().collect()))
+        })
+    }
+
+    fn create_volume<'a>(
+        &'a self,
+        oci_name: &'a str,
+        app: &'a AppUuid,
+        name: &'a VolumeName,
+        config: &'a VolumeConfig,
+    ) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            let doing = format!("create volume '{oci_name}'");
+            self.change(doing, None, |state| {
+                let found = FoundVolume {
+                    oci_name: oci_name.into(),
+                    app: Some(app.clone()),
+                    name: Some(name.clone()),
+                    config: Some(config.clone()),
+                };
+                let all = &mut state.engine.volumes;
+                all.entry(oci_name.into()).or_insert(found);
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn remove_volume<'a>(&'a self, oci_name: &'a str) -> Pending<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            let doing = format!("remove volume '{oci_name}'");
+            self.change(doing, None, |state| {
+                super::checks::on_remove_volume(state, oci_name);
+                state.engine.volumes.remove(oci_name);
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn events(&self) -> Pending<'_, Result<Box<dyn Events>, EngineError>> {
+        Box::pin(async {
+            self.answers("watch events").await?;
+            let listener = Arc::new(std::sync::Mutex::new(Listener::default()));
+            self.with(|state| state.engine.listeners.push(listener.clone()));
+            Ok(Box::new(Stream(listener)) as Box<dyn Events>)
+        })
+    }
+}
+
+struct Stream(Arc<std::sync::Mutex<Listener>>);
+
+impl Events for Stream {
+    fn next(&mut self) -> Pending<'_, Result<EngineEvent, EngineError>> {
+        Box::pin(poll_fn(|context| {
+            let mut listener = self.0.lock().unwrap();
+            if let Some(event) = listener.events.pop_front() {
+                return Poll::Ready(Ok(event));
+            }
+            if listener.is_broken {
+                let error = refuse(Kind::Unreachable, "watch events", "the stream broke");
+                return Poll::Ready(Err(error));
+            }
+            listener.waker = Some(context.waker().clone());
+            Poll::Pending
+        }))
+    }
+}
+
+fn release_of(name: &str, service: &ServiceName) -> ReleaseUuid {
+    let rest = name.strip_prefix("old_").unwrap_or(name);
+    let rest = rest.strip_prefix(&format!("{service}_")).unwrap_or(rest);
+    rest.split('_').next().unwrap_or(rest).into()
+}
+
+fn create(state: &mut State, new: &NewContainer<'_>, doing: &str) -> Result<String, EngineError> {
+    let engine = &mut state.engine;
+    if engine.containers.contains_key(new.name) {
+        return Err(refuse(Kind::Conflict, doing, "the name is in use"));
+    }
+    let Some(image_id) = engine.images.get(new.image).cloned() else {
+        return Err(gone(doing));
+    };
+    let networks = new.config.used_networks().map(|name| (new.network)(name));
+    let networks: Vec<Arc<str>> = networks.map(Into::into).collect();
+    let volumes = new.config.used_volumes().map(|name| (new.volume)(name));
+    let volumes: Vec<Arc<str>> = volumes.map(Into::into).collect();
+    if !networks
+        .iter()
+        .all(|name| engine.networks.contains_key(name))
+    {
+        return Err(gone(doing));
+    }
+    // Docker makes a volume that is named and missing, without labels.
+    if let Some(name) = volumes
+        .iter()
+        .find(|name| !engine.volumes.contains_key(*name))
+    {
+        state.violation(format!("{doing}: volume '{name}' is not there yet"));
+    }
+    let engine = &mut state.engine;
+    let shared = new
+        .config
+        .shared_services()
+        .map(|name| (new.container)(name).into());
+    engine.made += 1;
+    let id: Arc<str> = format!("id{:06}", engine.made).into();
+    let behaves = new.config.labels.get("sim").map(String::as_str);
+    let container = Container {
+        id: id.clone(),
+        service: new.service.clone(),
+        service_id: new.service_id,
+        release: release_of(new.name, new.service),
+        identity: Some(Identity {
+            image: new.image.clone(),
+            config: new.config_json.into(),
+        }),
+        image_id,
+        depends_on: new.depends_on.clone(),
+        status: ContainerStatus::Created,
+        exit_code: Some(0),
+        health: Health::None,
+        created: format!("2026-01-01T00:00:00.{:06}+00:00", engine.made).into(),
+        restart: match new.config.restart() {
+            RestartPolicy::No => Restart::No,
+            RestartPolicy::Always => Restart::Always,
+            RestartPolicy::OnFailure { .. } => Restart::OnFailure(true),
+            RestartPolicy::UnlessStopped => Restart::UnlessStopped,
+        },
+        networks,
+        volumes,
+        lenders: shared.collect(),
+        fingerprint: engine.made,
+        lock_dir: None,
+    };
+    let found = Found {
+        app: new.app.clone(),
+        container,
+        ends: (behaves == Some("once")).then_some(0),
+        has_check: behaves == Some("checked"),
+        will_not_stop: false,
+    };
+    engine.containers.insert(new.name.into(), found);
+    Ok(id.to_string())
+}

@@ -1,0 +1,24 @@
+//! A simulated world: the real flows against an engine, a backend and a disk that are
+//! maps, with faults drawn from a seed (examples 1.5).
+//!
+//! One seed is one history. Time jumps from deadline to deadline, nothing is random but
+//! the seed, and nothing outside the process is touched.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`world`] | clock, timers, random numbers, what has happened |
+//! | [`engine`] | containers, images, networks and volumes as the engine keeps them |
+//! | [`around`] | backend, disk and the directories of services |
+//! | [`life`] | one life of an agent, from start to kill |
+//! | [`documents`] | targets, drawn at random |
+//! | [`checks`] | what must never happen, and what must be so in the end |
+//! | [`histories`] | seeds |
+
+pub mod around;
+pub mod checks;
+pub mod documents;
+pub mod engine;
+pub mod life;
+pub mod world;
+
+mod histories;

@@ -1,0 +1,213 @@
+//! Clock, timers, random numbers, and what has happened so far.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use helios::base::uptime::Uptime;
+use helios::model::target::DeviceTarget;
+use helios::plan::board::Shared;
+use helios::world::Pending;
+use helios::world::clock::Clock;
+
+use super::around::{Backend, Dirs, Disk};
+use super::engine::Containers;
+
+/// The world; clones are the same one.
+#[derive(Clone)]
+pub struct World(Arc<Mutex<State>>);
+
+/// What can go wrong, each with its chance; zero is never.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    /// An engine call fails with nothing done.
+    pub fails: f64,
+    /// An engine call is done and its answer is lost.
+    pub lost: f64,
+    /// An engine call hangs for as long as the agent waits for one.
+    pub hangs: f64,
+    /// A pull breaks off.
+    pub breaks: f64,
+    /// A document cannot be written.
+    pub disk: f64,
+    /// An exchange with the backend fails.
+    pub remote: f64,
+}
+
+/// Everything there is.
+pub struct State {
+    pub now: Uptime,
+    pub wall_step: i64,
+    pub rng: fastrand::Rng,
+    pub faults: Faults,
+    pub engine: Containers,
+    pub disk: Disk,
+    pub dirs: Dirs,
+    pub backend: Backend,
+    /// The board of the agent that lives now.
+    pub board: Option<Shared>,
+    /// The targets that agents accepted last, the newest at the end.
+    pub accepted: Vec<Arc<DeviceTarget>>,
+    /// What must never have happened, and did.
+    pub violations: Vec<String>,
+    /// Changing calls and faults, for whoever reads about a failed seed.
+    pub history: Vec<String>,
+    /// Containers that a changing call is on right now.
+    pub under_change: BTreeSet<Arc<str>>,
+    timers: BTreeMap<(Uptime, u64), Waker>,
+    deeds: BTreeMap<(Uptime, u64), Deed>,
+    counter: u64,
+}
+
+/// Something that happens by itself.
+pub type Deed = Box<dyn FnOnce(&mut State) + Send>;
+
+impl World {
+    /// An empty world.
+    pub fn new(seed: u64) -> World {
+        World(Arc::new(Mutex::new(State {
+            now: Uptime::from_start(Duration::from_secs(1)),
+            wall_step: 0,
+            rng: fastrand::Rng::with_seed(seed),
+            faults: Faults::default(),
+            engine: Containers::default(),
+            disk: Disk::default(),
+            dirs: Dirs::default(),
+            backend: Backend::default(),
+            board: None,
+            accepted: Vec::new(),
+            violations: Vec::new(),
+            history: Vec::new(),
+            under_change: BTreeSet::new(),
+            timers: BTreeMap::new(),
+            deeds: BTreeMap::new(),
+            counter: 0,
+        })))
+    }
+
+    /// Looks at, or changes, everything.
+    pub fn with<R>(&self, see: impl FnOnce(&mut State) -> R) -> R {
+        see(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes to the next moment that somebody waits for, `until` at the latest; `false`
+    /// when that is reached.
+    pub fn advance(&self, until: Uptime) -> bool {
+        let woken = {
+            let mut state = self.lock();
+            let timer = state.timers.keys().next().map(|(at, _)| *at);
+            let deed = state.deeds.keys().next().map(|(at, _)| *at);
+            let next = timer.into_iter().chain(deed).min();
+            let next = next.map_or(until, |next| next.max(state.now));
+            if next >= until {
+                state.now = until.max(state.now);
+                return false;
+            }
+            state.now = next;
+            while let Some(entry) = state.deeds.first_entry().filter(|due| due.key().0 <= next) {
+                let deed = entry.remove();
+                deed(&mut state);
+            }
+            let later = state.timers.split_off(&(next, u64::MAX));
+            std::mem::replace(&mut state.timers, later)
+        };
+        for waker in woken.into_values() {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Ends at `at`.
+    pub async fn sleep_until(&self, at: Uptime) {
+        let mut key = None;
+        poll_fn(|context| {
+            let former;
+            let mut state = self.lock();
+            former = key.take().and_then(|key| state.timers.remove(&key));
+            // Declared before the lock, it is dropped after it.
+            let _ = &former;
+            if state.now >= at {
+                return Poll::Ready(());
+            }
+            state.counter += 1;
+            let new = (at, state.counter);
+            state.timers.insert(new, context.waker().clone());
+            key = Some(new);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Ends after a while.
+    pub async fn sleep(&self, wait: Duration) {
+        let at = self.lock().now + wait;
+        self.sleep_until(at).await;
+    }
+}
+
+impl State {
+    /// Lets something happen at `at`.
+    pub fn at(&mut self, at: Uptime, deed: impl FnOnce(&mut State) + Send + 'static) {
+        self.counter += 1;
+        self.deeds.insert((at, self.counter), Box::new(deed));
+    }
+
+    /// Lets something happen after a while.
+    pub fn after(&mut self, wait: Duration, deed: impl FnOnce(&mut State) + Send + 'static) {
+        self.at(self.now + wait, deed);
+    }
+
+    /// Whether something with this chance happens.
+    pub fn chance(&mut self, chance: f64) -> bool {
+        chance > 0.0 && self.rng.f64() < chance
+    }
+
+    /// Up to so many milliseconds.
+    pub fn millis(&mut self, max: u64) -> Duration {
+        Duration::from_millis(self.rng.u64(0..=max))
+    }
+
+    /// Writes down what happened.
+    pub fn note(&mut self, what: impl std::fmt::Display) {
+        let at = self.now.since_start().as_secs_f64();
+        self.history.push(format!("{at:9.3} {what}"));
+    }
+
+    /// Writes down what must not happen.
+    pub fn violation(&mut self, what: impl std::fmt::Display) {
+        self.note(format!("VIOLATION {what}"));
+        self.violations.push(what.to_string());
+    }
+
+    /// Nothing that waits is waited for any more: its agent is gone.
+    ///
+    /// They are dropped by the caller, when nobody looks at the world: with the last waker
+    /// goes a task, and whatever that holds.
+    #[must_use]
+    pub fn forget_timers(&mut self) -> impl Drop + use<> {
+        self.under_change.clear();
+        std::mem::take(&mut self.timers)
+    }
+}
+
+impl Clock for World {
+    fn now(&self) -> Uptime {
+        self.lock().now
+    }
+
+    fn wall_secs(&self) -> i64 {
+        let state = self.lock();
+        let secs = i64::try_from(state.now.since_start().as_secs()).unwrap();
+        1_700_000_000 + secs + state.wall_step
+    }
+
+    fn sleep_until(&self, at: Uptime) -> Pending<'_, ()> {
+        Box::pin(World::sleep_until(self, at))
+    }
+}
