@@ -11,7 +11,7 @@ use super::{Reading, Refusal};
 use crate::limits;
 use crate::model::config::environment::is_on;
 use crate::model::config::{Attachments, Endpoint};
-use crate::model::target::{ServiceTarget, Strategy};
+use crate::model::target::{ServiceTarget, Strategy, Uses};
 use crate::model::{ImageUri, NetworkName, ServiceConfig, ServiceName, VolumeName};
 
 /// Label of the composition that says what kind of image it is (target-state 4.4).
@@ -73,10 +73,7 @@ impl Draft {
             joins_default,
             hostapp,
             dropped: false,
-            target: ServiceTarget {
-                config: config.to_json().into(),
-                ..target
-            },
+            target: target.with_config(&config),
         }
     }
 }
@@ -151,6 +148,7 @@ pub(super) fn read(
         id: id?,
         image: image?,
         config: "".into(),
+        uses: Uses::default(),
         depends_on: composition.depends_on,
         running: running.flatten().unwrap_or(true),
         strategy: strategy(&config.labels),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppUuid, ImageUri, NetworkConfig, NetworkName, ReleaseUuid, ServiceName, VolumeConfig,
-    VolumeName,
+    AppUuid, ImageUri, NetworkConfig, NetworkName, ReleaseUuid, ServiceConfig, ServiceName,
+    VolumeConfig, VolumeName,
 };
 
 /// The target of the whole device.
@@ -92,12 +92,50 @@ pub struct ServiceTarget {
     pub image: ImageUri,
     /// Its [`ServiceConfig`](super::ServiceConfig) as canonical compact JSON.
     pub config: Arc<str>,
+    /// What its configuration names of the release.
+    pub uses: Uses,
     /// What it waits for before it starts, in name order.
     pub depends_on: BTreeMap<ServiceName, Dependency>,
     /// `false`: the container is to exist and not to run.
     pub running: bool,
     /// How its next container takes over from the last.
     pub strategy: Strategy,
+}
+
+impl ServiceTarget {
+    /// The same with this configuration.
+    #[must_use]
+    pub fn with_config(self, config: &ServiceConfig) -> ServiceTarget {
+        ServiceTarget {
+            config: config.to_json().into(),
+            uses: Uses::of(config),
+            ..self
+        }
+    }
+}
+
+/// What a configuration names of its release. The rules ask for it with every change on the
+/// device: it is kept, so that the configuration need not be parsed each time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// Networks it joins, in order.
+    pub networks: Box<[NetworkName]>,
+    /// Volumes it mounts; one may come twice.
+    pub volumes: Box<[VolumeName]>,
+    /// Services whose containers lend it a namespace; one may come twice.
+    pub lenders: Box<[ServiceName]>,
+}
+
+impl Uses {
+    /// What this configuration names.
+    #[must_use]
+    pub fn of(config: &ServiceConfig) -> Uses {
+        Uses {
+            networks: config.used_networks().cloned().collect(),
+            volumes: config.used_volumes().cloned().collect(),
+            lenders: config.shared_services().map(ServiceName::new).collect(),
+        }
+    }
 }
 
 /// How the container of a service takes over from its predecessor (target-state 7.1).

@@ -13,8 +13,8 @@ use super::rules::{
 use super::stage::{Stage, Step};
 use crate::model::current::Network;
 use crate::model::status::ContainerStatus;
-use crate::model::target::{ReleaseTarget, ServiceTarget, Strategy};
-use crate::model::{NetworkName, ReleaseUuid, ServiceConfig, ServiceName};
+use crate::model::target::{ReleaseTarget, ServiceTarget, Strategy, Uses};
+use crate::model::{NetworkName, ReleaseUuid, ServiceName};
 
 /// Services of the release, dependencies first.
 pub(super) fn add_services(situation: &Situation<'_>, agenda: &mut Agenda) {
@@ -186,16 +186,12 @@ fn can_be_made(
     if !(situation.has_image)(&target.image) {
         return Err(Wait::Image);
     }
-    // What is stored in the model was written by intake: it parses.
-    let Ok(config) = ServiceConfig::from_json(&target.config) else {
-        return Err(Wait::Storage);
-    };
-    if !storage_is_there(situation, &config, release.1) {
+    if !storage_is_there(situation, &target.uses, release.1) {
         return Err(Wait::Storage);
     }
-    let mut lenders = config.shared_services();
+    let mut lenders = target.uses.lenders.iter();
     match lenders.find(|name| lender(situation, name, release).is_none()) {
-        Some(missing) => Err(Wait::Dependency(missing.into())),
+        Some(missing) => Err(Wait::Dependency(missing.clone())),
         None => Ok(()),
     }
 }
@@ -254,10 +250,10 @@ fn hangs_on_stale_network(
 
 fn storage_is_there(
     situation: &Situation<'_>,
-    config: &ServiceConfig,
+    uses: &Uses,
     release: &ReleaseTarget,
 ) -> bool {
-    let networks = config.used_networks().all(|name| {
+    let networks = uses.networks.iter().all(|name| {
         let wanted = release.networks.get(name);
         let found = situation.app.networks.get(name);
         found
@@ -265,7 +261,7 @@ fn storage_is_there(
             .is_some_and(|(found, wanted)| !is_stale(found, wanted))
     });
     networks
-        && config.used_volumes().all(|name| {
+        && uses.volumes.iter().all(|name| {
             let wanted = release.volumes.get(name);
             wanted.is_some_and(|wanted| volume_name(situation.uuid, situation.app, name, wanted).1)
         })

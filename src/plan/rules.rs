@@ -8,9 +8,9 @@ use std::sync::Arc;
 use crate::limits::WINDOW_MAX;
 use crate::model::current::{App, Container, Network, Restart};
 use crate::model::status::ContainerStatus;
-use crate::model::target::{ReleaseTarget, ServiceTarget};
+use crate::model::target::{ReleaseTarget, ServiceTarget, Uses};
 use crate::model::{
-    AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceConfig, ServiceName, VolumeName,
+    AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceName, VolumeName,
 };
 
 use super::board::Marks;
@@ -254,39 +254,36 @@ pub fn matches(
     target: &ServiceTarget,
     release: (&ReleaseUuid, &ReleaseTarget),
 ) -> bool {
-    matches_alone(situation, container, target, release.1).is_some_and(|config| {
-        config.shared_services().all(|name| {
+    matches_alone(situation, container, target, release.1)
+        && target.uses.lenders.iter().all(|name| {
             let lender = lender(situation, name, release);
             lender.is_some_and(|(_, lender)| container.lenders.contains(&lender.id))
         })
-    })
 }
 
-/// As [`matches`], whoever lends it a namespace; what it was asked to be.
+/// As [`matches`], whoever lends it a namespace.
 fn matches_alone(
     situation: &Situation<'_>,
     container: &Container,
     target: &ServiceTarget,
     release: &ReleaseTarget,
-) -> Option<ServiceConfig> {
-    let identity = container.identity.as_ref()?;
-    let same = container.status != ContainerStatus::Dead
+) -> bool {
+    let asked = container.identity.as_ref();
+    asked.is_some_and(|identity| {
+        identity.config == target.config && identity.image.same_artifact(&target.image)
+    }) && container.status != ContainerStatus::Dead
         && !situation.marks.drifted.contains(&container.id)
-        && identity.config == target.config
-        && identity.image.same_artifact(&target.image);
-    // What is stored in the model was written by intake: it parses.
-    let config = same.then(|| ServiceConfig::from_json(&target.config).ok())??;
-    has_its_storage(situation, container, &config, release).then_some(config)
+        && has_its_storage(situation, container, &target.uses, release)
 }
 
 /// Whether it hangs on the networks and volumes that its target means today.
 fn has_its_storage(
     situation: &Situation<'_>,
     container: &Container,
-    config: &ServiceConfig,
+    uses: &Uses,
     release: &ReleaseTarget,
 ) -> bool {
-    let networks = config.used_networks().all(|name| {
+    let networks = uses.networks.iter().all(|name| {
         let wanted = network_name(situation.uuid, name);
         let found = situation.app.networks.get(name);
         let right = found.zip(release.networks.get(name));
@@ -297,7 +294,7 @@ fn has_its_storage(
                 .any(|attached| **attached == *wanted)
     });
     networks
-        && config.used_volumes().all(|name| {
+        && uses.volumes.iter().all(|name| {
             let Some(wanted) = release.volumes.get(name) else {
                 return false;
             };
@@ -331,7 +328,7 @@ pub fn lender<'a>(
     release: (&ReleaseUuid, &ReleaseTarget),
 ) -> Option<(&'a Arc<str>, &'a Container)> {
     let (name, target) = release.1.services.get_key_value(service)?;
-    let good = |found: &Container| matches_alone(situation, found, target, release.1).is_some();
+    let good = |found: &Container| matches_alone(situation, found, target, release.1);
     best(situation, name, release.0, good)
 }
 

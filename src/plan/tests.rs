@@ -9,7 +9,9 @@ use super::stage::{Stage, Step, network};
 use crate::limits::WINDOW_MAX;
 use crate::model::current::{App, Container, Identity, Network, Restart, Volume};
 use crate::model::status::{ContainerStatus, Health};
-use crate::model::target::{Condition, Dependency, ReleaseTarget, ServiceTarget, Strategy};
+use crate::model::target::{
+    Condition, Dependency, ReleaseTarget, ServiceTarget, Strategy, Uses,
+};
 use crate::model::{AppUuid, ImageUri, NetworkConfig, ServiceConfig, VolumeConfig};
 
 /// One case: an app as it is, its release, and what is known around it.
@@ -85,6 +87,7 @@ fn target(image: &str) -> ServiceTarget {
         id: 1,
         image: ImageUri::parse(image).unwrap(),
         config: ServiceConfig::default().to_json().into(),
+        uses: Uses::default(),
         depends_on: BTreeMap::new(),
         running: true,
         strategy: Strategy::default(),
@@ -373,10 +376,7 @@ fn ts_2_15_a_borrower_follows_its_lender() {
         network_mode: Some("service:vpn".to_owned()),
         ..ServiceConfig::default()
     };
-    let client = ServiceTarget {
-        config: config.to_json().into(),
-        ..on(target("client"), "vpn", Condition::Started, true)
-    };
+    let client = on(target("client"), "vpn", Condition::Started, true).with_config(&config);
     let services = [("vpn", target("vpn")), ("client", client.clone())];
     let vpn = container("vpn", &services[0].1, RUNNING);
     let borrower = |lender: &str| Container {
@@ -407,10 +407,7 @@ fn ts_2_15_a_borrower_follows_its_lender() {
 
 fn networked(config: &NetworkConfig) -> Case {
     let document = r#"{"cgroup":"private","restart_policy":{"name":"always"},"networks":{"n":{}}}"#;
-    let wanted = ServiceTarget {
-        config: document.into(),
-        ..target("one")
-    };
+    let wanted = target("one").with_config(&ServiceConfig::from_json(document).unwrap());
     let mut case = Case::new(&[("a", wanted.clone())]);
     case.release
         .as_mut()
