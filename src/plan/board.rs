@@ -66,6 +66,8 @@ pub struct Board {
     pub is_asking: bool,
     /// Plans that run right now; at zero an interrupt costs nothing.
     pub active: usize,
+    /// Plans that were begun since the start.
+    pub plans: u64,
     /// Counts actions and events, so that a long read notices that it is stale.
     pub touched: u64,
     /// The target names every app that may be there: what it does not name goes.

@@ -10,6 +10,7 @@ use super::work::Tools;
 use crate::base::hash;
 use crate::model::ImageUri;
 use crate::model::target::{AppRelease, DeviceTarget};
+use crate::world::engine::Kind;
 use crate::world::store::StoreError;
 
 fn document(uri: &ImageUri) -> String {
@@ -80,14 +81,18 @@ fn used(board: &Board) -> BTreeSet<ImageUri> {
     used
 }
 
-/// Removes what was pulled by this agent and is used by no container and no target (FD-09).
-/// Best effort: what stays is tried again after the next apply.
-pub async fn sweep(tools: &Tools) {
+/// Removes what was pulled by this agent and is used by no container and no target (FD-09);
+/// `false` when something is left to be tried again.
+pub async fn sweep(tools: &Tools) -> bool {
     remember_again(tools).await;
     let names = match tools.store.list("pulled").await {
         Ok(names) => names,
-        Err(error) => return log::warn!("images are not cleaned up: {error}"),
+        Err(error) => {
+            log::warn!("images are not cleaned up: {error}");
+            return false;
+        }
     };
+    let mut is_clean = tools.board.look(|board| board.unmarked.is_empty());
     for name in names {
         let path = format!("pulled/{name}");
         let Ok(Some(bytes)) = tools.store.get(&path).await else {
@@ -105,18 +110,28 @@ pub async fn sweep(tools: &Tools) {
             .board
             .look(|board| board.is_read && !used(board).contains(&uri))
         {
-            remove(tools, &uri, &path).await;
+            is_clean &= remove(tools, &uri, &path).await;
         }
     }
+    is_clean
 }
 
-async fn remove(tools: &Tools, uri: &ImageUri, path: &str) {
+/// `false`: it is tried again.
+async fn remove(tools: &Tools, uri: &ImageUri, path: &str) -> bool {
     log::info!("removing image '{uri}': no target and no container uses it");
     match tools.engine.remove_image(uri).await {
         Ok(()) => {
             tools.board.change(|board| board.device.images.remove(uri));
-            let _ = tools.store.delete(path).await;
+            tools.store.delete(path).await.is_ok()
         }
-        Err(error) => log::debug!("{error}"),
+        // Somebody else's container uses it: nothing that time alone would change.
+        Err(error) if error.kind == Kind::Conflict => {
+            log::debug!("{error}");
+            true
+        }
+        Err(error) => {
+            log::info!("{error}");
+            false
+        }
     }
 }

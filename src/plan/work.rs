@@ -340,7 +340,10 @@ pub struct Active(Shared);
 impl Active {
     /// One more plan runs.
     pub fn begin(board: &Shared) -> Active {
-        board.change(|board| board.active += 1);
+        board.change(|board| {
+            board.active += 1;
+            board.plans += 1;
+        });
         Active(board.clone())
     }
 }

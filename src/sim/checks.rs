@@ -87,11 +87,25 @@ fn justifies(state: &State, target: &DeviceTarget, found: &Found) -> Result<(), 
     if container.networks.iter().any(is_stale) {
         return Ok(());
     }
+    if is_right(container, service) && has_new_dependency(state, found, service) {
+        return Ok(());
+    }
     let replaces = |one: &Container| one.id != container.id && is_right(one, service);
     if of_service(state, key).any(replaces) {
         return Ok(());
     }
     Err("its successor is not made")
+}
+
+/// Whether what it depends on was made again since it started, and it asked to be restarted
+/// then (GAP-26).
+fn has_new_dependency(state: &State, found: &Found, service: &ServiceTarget) -> bool {
+    let asked = service.depends_on.iter().filter(|(_, how)| how.restart);
+    let asked: Vec<_> = asked.map(|(name, _)| name).collect();
+    let all = state.engine.containers.values();
+    all.into_iter().any(|one| {
+        one.app == found.app && asked.contains(&&one.container.service) && one.made > found.started
+    })
 }
 
 /// A container is stopped by the agent.

@@ -46,6 +46,9 @@ pub struct Containers {
 pub struct Found {
     pub app: AppUuid,
     pub container: Container,
+    /// How many containers had been made when it was made, and when it started last.
+    pub made: u64,
+    pub started: u64,
     /// The process ends by itself with this code.
     pub ends: Option<i64>,
     /// It has a health check, which passes after a while.
@@ -117,6 +120,7 @@ impl State {
         };
         found.container.status = ContainerStatus::Running;
         found.container.exit_code = Some(0);
+        found.started = self.engine.made;
         found.container.health = if found.has_check {
             Health::Starting
         } else {
@@ -690,6 +694,8 @@ fn create(state: &mut State, new: &NewContainer<'_>, doing: &str) -> Result<Stri
     let found = Found {
         app: new.app.clone(),
         container,
+        made: engine.made,
+        started: 0,
         ends: (behaves == Some("once")).then_some(0),
         has_check: behaves == Some("checked"),
         will_not_stop: false,

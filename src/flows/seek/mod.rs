@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_executor::LocalExecutor;
 use futures_lite::future;
 
+use crate::base::backoff::Backoff;
 use crate::base::uptime::Uptime;
 use crate::limits;
 use crate::model::status::UpdateStatus;
@@ -381,20 +382,36 @@ fn prepare(board: &mut Board, target: &DeviceTarget, own: Option<&str>) -> Vec<A
 
 /// Cleans up images whenever no app is worked on: also while one waits for a lock or its next
 /// try, or is blocked, since the images of targets in between would pile up (FD-06, FD-09).
+/// What could not be cleaned up is tried again (D-19).
 async fn sweeps(tools: Tools, cancel: Arc<Cancel>) {
-    let mut seen = 0;
-    let mut swept = false;
+    let mut backoff = Backoff::new(tools.retry, limits::BACKOFF_MAX);
+    let (mut seen, mut swept, mut again) = (0, None, None);
     while !cancel.is_set() {
-        let settled = tools.board.look(|board| {
+        let now = tools.clock.now();
+        let (is_settled, plans) = tools.board.look(|board| {
             let mut lanes = board.lanes.values();
-            lanes.all(|lane| *lane != Lane::Working)
+            (lanes.all(|lane| *lane != Lane::Working), board.plans)
         });
-        if settled && !swept {
-            sweep::sweep(&tools).await;
+        let is_due = swept != Some(plans) || again.is_some_and(|at| at <= now);
+        if is_settled && is_due {
+            swept = Some(plans);
+            again = match sweep::sweep(&tools).await {
+                true => None,
+                false => Some(tools.clock.now() + backoff.failed(fastrand::f64())),
+            };
+            if again.is_none() {
+                backoff.reset();
+            }
+            continue;
         }
-        swept = settled;
+        let time = async {
+            match again.filter(|at| *at > now) {
+                Some(at) => tools.clock.sleep_until(at).await,
+                None => future::pending().await,
+            }
+        };
         let change = async { seen = tools.board.newer(seen).await };
-        future::or(cancel.wait(), change).await;
+        future::or(cancel.wait(), future::or(change, time)).await;
     }
 }
 
