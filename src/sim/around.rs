@@ -64,6 +64,19 @@ pub struct Dirs {
     pub handed_over: BTreeSet<String>,
 }
 
+impl Dirs {
+    /// Whether the agent holds a lock of an app.
+    fn has_app(&self, app: &str) -> bool {
+        self.ours.iter().any(|dir| app_of(dir) == app)
+    }
+}
+
+/// The app that a lock directory belongs to.
+fn app_of(dir: &str) -> String {
+    let parts = dir.rsplit('/');
+    parts.skip(1).next().unwrap_or_default().to_owned()
+}
+
 fn later(said: &str) -> RemoteError {
     RemoteError {
         kind: RemoteKind::Later(None),
@@ -195,18 +208,28 @@ impl Host for World {
         self.with(|state| {
             let path = format!("{dir}/updates.lock");
             let is_theirs = state.dirs.theirs.contains(dir);
+            let app = app_of(dir);
             if is_theirs && !force {
+                state.call(&format!("lock {app}"), false);
                 let said = "held by a service".to_owned();
                 return Err(LockRefused { path, said });
             }
             state.dirs.theirs.remove(dir);
+            if !state.dirs.has_app(&app) {
+                state.call(&format!("lock {app}"), true);
+            }
             state.dirs.ours.insert(dir.to_owned());
             Ok(is_theirs.then_some(path))
         })
     }
 
     fn unlock(&self, dir: &str) {
-        self.with(|state| state.dirs.ours.remove(dir));
+        self.with(|state| {
+            let app = app_of(dir);
+            if state.dirs.ours.remove(dir) && !state.dirs.has_app(&app) {
+                state.call(&format!("unlock {app}"), true);
+            }
+        });
     }
 
     fn is_handed_over(&self, dir: &str) -> bool {

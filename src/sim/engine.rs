@@ -53,6 +53,8 @@ pub struct Found {
     pub ends: Option<i64>,
     /// It has a health check, which passes after a while.
     pub has_check: bool,
+    /// Its health check fails.
+    pub is_sick: bool,
     /// A stop of it fails.
     pub will_not_stop: bool,
 }
@@ -73,6 +75,13 @@ impl Containers {
     #[must_use]
     pub fn forget_listeners(&mut self) -> impl Drop + use<> {
         std::mem::take(&mut self.listeners)
+    }
+
+    /// An image is there; a digest is the same image in every repository.
+    pub fn add_image(&mut self, uri: &ImageUri) {
+        let content = uri.digest().unwrap_or(uri.as_str());
+        let id = format!("sha256:{}", hash::sha256_hex(content.as_bytes()));
+        self.images.insert(uri.clone(), id.into());
     }
 
     /// By name or id.
@@ -139,10 +148,17 @@ impl State {
                 if let Some(found) = found
                     && found.container.status == ContainerStatus::Running
                 {
-                    found.container.health = Health::Healthy;
-                    state
-                        .engine
-                        .tell("container", "health_status: healthy", &id);
+                    let (health, word) = if found.is_sick {
+                        (Health::Unhealthy, "unhealthy")
+                    } else {
+                        (Health::Healthy, "healthy")
+                    };
+                    found.container.health = health;
+                    let action = format!("health_status: {word}");
+                    state.engine.tell("container", &action, &id);
+                    if let Some(name) = state.engine.find(&id) {
+                        state.call(&format!("{name} is {word}"), true);
+                    }
                 }
             });
         }
@@ -167,6 +183,7 @@ impl State {
             Restart::OnFailure(tries) => tries && code != 0,
         };
         self.engine.tell("container", "die", id);
+        self.call(&format!("{name} ends with {code}"), true);
         if again {
             self.begin(&name);
         }
@@ -237,7 +254,10 @@ impl World {
             (state.chance(faults.fails), state.chance(faults.lost))
         });
         if fails {
-            self.with(|state| state.note(format!("{doing}: fails")));
+            self.with(|state| {
+                state.note(format!("{doing}: fails"));
+                state.call(&doing, false);
+            });
             return Err(refuse(Kind::Failed, &doing, "a fault of the engine"));
         }
         let done = self.with(|state| {
@@ -248,6 +268,7 @@ impl World {
                 (Ok(_), false) => "done".to_owned(),
             };
             state.note(format!("{doing}: {how}"));
+            state.call(&doing, done.is_ok());
             done
         });
         let wait = self.with(|state| state.millis(20));
@@ -462,8 +483,7 @@ impl Engine for World {
                 }
             }
             self.change(doing, None, |state| {
-                let id = format!("sha256:{}", hash::sha256_hex(uri.as_str().as_bytes()));
-                state.engine.images.insert(uri.clone(), id.into());
+                state.engine.add_image(uri);
                 state.engine.pulled.insert(uri.clone());
                 Ok(())
             })
@@ -535,7 +555,11 @@ impl Engine for World {
 
     fn remove_network<'a>(&'a self, id: &'a str) -> Pending<'a, Result<(), EngineError>> {
         Box::pin(async move {
-            let doing = format!("remove network '{id}'");
+            let doing = self.with(|state| {
+                let mut all = state.engine.networks.iter();
+                let name = all.find(|(_, found)| *found.2.id == *id);
+                format!("remove network '{}'", name.map_or(id, |(name, _)| name))
+            });
             self.change(doing.clone(), None, |state| {
                 let mut all = state.engine.networks.iter();
                 let Some(name) = all.find(|(_, found)| *found.2.id == *id) else {
@@ -696,8 +720,12 @@ fn create(state: &mut State, new: &NewContainer<'_>, doing: &str) -> Result<Stri
         container,
         made: engine.made,
         started: 0,
-        ends: (behaves == Some("once")).then_some(0),
-        has_check: behaves == Some("checked"),
+        ends: match behaves {
+            Some("once") => Some(0),
+            _ => behaves.and_then(|text| text.strip_prefix("ends ")?.parse().ok()),
+        },
+        has_check: matches!(behaves, Some("checked" | "sick")),
+        is_sick: behaves == Some("sick"),
         will_not_stop: false,
     };
     engine.containers.insert(new.name.into(), found);

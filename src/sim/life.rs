@@ -15,7 +15,9 @@ use helios::base::uptime::Uptime;
 use helios::flows::poll::poller::Timing;
 use helios::flows::poll::{self, Poll as PollFlow, Trigger};
 use helios::flows::report;
+use helios::flows::seek::seeker::Options;
 use helios::flows::seek::{self, Mailbox, events, local};
+use helios::intake;
 use helios::plan::board::Board;
 use helios::plan::work::{Cancel, Tools};
 use helios::world::clock::Clock as _;
@@ -167,6 +169,7 @@ async fn agent(world: &World, given: &Given) {
     let executor = LocalExecutor::new();
     let stop = Arc::new(Cancel::default());
     let _seek = executor.spawn(seek::run(tools.clone(), mailbox.clone(), None, stop));
+    let _edits = executor.spawn(edits(world.clone(), mailbox.clone()));
     let _events = executor.spawn(events::run(tools.clone()));
     let _polls = executor.spawn(poll::run(PollFlow {
         remote: Arc::new(world.clone()),
@@ -185,6 +188,15 @@ async fn agent(world: &World, given: &Given) {
     let remote = Arc::new(world.clone());
     let _reports = executor.spawn(report::run(remote, tools, POLL, future::pending()));
     executor.run(future::pending::<()>()).await;
+}
+
+/// Hands in local edits, as the API does it.
+async fn edits(world: World, mailbox: Arc<Mailbox>) {
+    while let Some((at, uuid, body)) = world.with(|state| state.edits.pop_front()) {
+        world.sleep_until(at).await;
+        let app = intake::app_target(&uuid, &body).expect("an edit that is good");
+        mailbox.edit(&uuid.as_str().into(), Some(app.value), Options::default());
+    }
 }
 
 /// As the program does it at its start (FD-24, FD-25).

@@ -1,6 +1,6 @@
 //! Clock, timers, random numbers, and what has happened so far.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
@@ -36,6 +36,14 @@ pub struct Faults {
     pub remote: f64,
 }
 
+/// Something that was done, in few words: `create web_r1`, `lock app`, `web_r1 is healthy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    pub what: String,
+    /// It changed something; otherwise it was refused or failed.
+    pub done: bool,
+}
+
 /// Everything there is.
 pub struct State {
     pub now: Uptime,
@@ -54,6 +62,10 @@ pub struct State {
     pub violations: Vec<String>,
     /// Changing calls and faults, for whoever reads about a failed seed.
     pub history: Vec<String>,
+    /// Changing calls that were answered, locks, and what containers did by themselves.
+    pub calls: Vec<Call>,
+    /// Local edits of the target, each with its moment: an app's uuid and its document.
+    pub edits: VecDeque<(Uptime, String, Vec<u8>)>,
     /// Containers that a changing call is on right now.
     pub under_change: BTreeSet<Arc<str>>,
     timers: BTreeMap<(Uptime, u64), Waker>,
@@ -80,6 +92,8 @@ impl World {
             accepted: Vec::new(),
             violations: Vec::new(),
             history: Vec::new(),
+            calls: Vec::new(),
+            edits: VecDeque::new(),
             under_change: BTreeSet::new(),
             timers: BTreeMap::new(),
             deeds: BTreeMap::new(),
@@ -177,6 +191,12 @@ impl State {
     pub fn note(&mut self, what: impl std::fmt::Display) {
         let at = self.now.since_start().as_secs_f64();
         self.history.push(format!("{at:9.3} {what}"));
+    }
+
+    /// Writes down what was done.
+    pub fn call(&mut self, what: &str, done: bool) {
+        let what = what.replace("container ", "").replace('\'', "");
+        self.calls.push(Call { what, done });
     }
 
     /// Writes down what must not happen.
