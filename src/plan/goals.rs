@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::depends::{dependencies, in_dependency_order};
-use super::names::{container_name, volume_name};
+use super::names::{container_name, container_name_long, volume_name};
 use super::rules::{
     Agenda, PartName, Situation, Wait, add, has_to_run, is_stale, lender, stage, successor,
 };
@@ -80,11 +80,10 @@ fn under_locks(
     (to, held_back): Goal,
     agenda: &mut Agenda,
 ) -> Result<Goal, Wait> {
+    let has = |name: String| situation.app.containers.contains_key(&*name);
     let takes_name = stage.step == Step::Missing
-        && situation
-            .app
-            .containers
-            .contains_key(&*container_name(service, release));
+        && (has(container_name(service, release))
+            || has(container_name_long(service, release, situation.uuid)));
     let touches = to.is_none_or(|to| {
         let revives = to.others_run && !stage.others_run;
         let renames = matches!(stage.step, Step::Misnamed | Step::MisnamedSettled);
@@ -248,11 +247,7 @@ fn hangs_on_stale_network(
         .any(|attached| stale.contains(attached))
 }
 
-fn storage_is_there(
-    situation: &Situation<'_>,
-    uses: &Uses,
-    release: &ReleaseTarget,
-) -> bool {
+fn storage_is_there(situation: &Situation<'_>, uses: &Uses, release: &ReleaseTarget) -> bool {
     let networks = uses.networks.iter().all(|name| {
         let wanted = release.networks.get(name);
         let found = situation.app.networks.get(name);

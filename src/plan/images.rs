@@ -254,6 +254,8 @@ impl Pulls {
         let is_gone = match self.tools.engine.image(uri).await {
             // Somebody else brought it.
             Ok(facts) => return Pulled::There(facts),
+            // Whether it would be ours to remove one day is not known.
+            Err(error) if error.kind == Kind::Unreachable => return Pulled::Failed(error),
             Err(error) => error.kind == Kind::Gone,
         };
         // Those before it in the plan may have filled the disk.

@@ -9,9 +9,7 @@ use crate::limits::WINDOW_MAX;
 use crate::model::current::{App, Container, Network, Restart};
 use crate::model::status::ContainerStatus;
 use crate::model::target::{ReleaseTarget, ServiceTarget, Uses};
-use crate::model::{
-    AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceName, VolumeName,
-};
+use crate::model::{AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceName, VolumeName};
 
 use super::board::Marks;
 use super::goals::{add_leaving, add_services};

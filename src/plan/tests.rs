@@ -9,9 +9,7 @@ use super::stage::{Stage, Step, network};
 use crate::limits::WINDOW_MAX;
 use crate::model::current::{App, Container, Identity, Network, Restart, Volume};
 use crate::model::status::{ContainerStatus, Health};
-use crate::model::target::{
-    Condition, Dependency, ReleaseTarget, ServiceTarget, Strategy, Uses,
-};
+use crate::model::target::{Condition, Dependency, ReleaseTarget, ServiceTarget, Strategy, Uses};
 use crate::model::{AppUuid, ImageUri, NetworkConfig, ServiceConfig, VolumeConfig};
 
 /// One case: an app as it is, its release, and what is known around it.

@@ -28,8 +28,13 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) {
     let sent = crate::plan::read::document(&tools, DOCUMENT).await;
+    let mut is_kept = sent.is_some();
     let mut reporter = Reporter::new(tools.clock.now(), ceiling, sent);
-    future::or(stop, report(&*remote, &tools, &mut reporter)).await;
+    future::or(
+        stop,
+        report(&*remote, &tools, (&mut reporter, &mut is_kept)),
+    )
+    .await;
     let left = tools
         .board
         .look(wire::body)
@@ -37,6 +42,7 @@ pub async fn run(
     if let Some((hash, body)) = left.filter(|(hash, _)| reporter.is_stale(*hash)) {
         let late = tools.clock.now() + limits::SHUTDOWN_REPORT;
         let send = async {
+            forget(&tools, &mut is_kept).await;
             if send(&*remote, body).await.is_ok() {
                 remember(&tools, hash).await;
             }
@@ -46,7 +52,11 @@ pub async fn run(
 }
 
 /// Never ends.
-async fn report(remote: &dyn Remote, tools: &Tools, reporter: &mut Reporter) {
+async fn report(
+    remote: &dyn Remote,
+    tools: &Tools,
+    (reporter, is_kept): (&mut Reporter, &mut bool),
+) {
     let mut seen = 0;
     loop {
         match reporter.wake_at() {
@@ -57,13 +67,17 @@ async fn report(remote: &dyn Remote, tools: &Tools, reporter: &mut Reporter) {
             Some(at) => {
                 tools.clock.sleep_until(at).await;
                 seen = tools.board.version();
-                one(remote, tools, reporter).await;
+                one(remote, tools, (reporter, is_kept)).await;
             }
         }
     }
 }
 
-async fn one(remote: &dyn Remote, tools: &Tools, reporter: &mut Reporter) {
+async fn one(
+    remote: &dyn Remote,
+    tools: &Tools,
+    (reporter, is_kept): (&mut Reporter, &mut bool),
+) {
     let now = tools.clock.now();
     let (body, is_done) = tools.board.look(|board| {
         (
@@ -78,12 +92,14 @@ async fn one(remote: &dyn Remote, tools: &Tools, reporter: &mut Reporter) {
     if !reporter.on_time(now, hash) {
         return;
     }
+    forget(tools, is_kept).await;
     match send(remote, body).await {
         Ok(()) => {
             reporter.on_sent(hash);
             log::debug!("report: sent");
             // What is on the way somewhere is not worth a write.
             if is_done {
+                *is_kept = true;
                 remember(tools, hash).await;
             }
         }
@@ -106,6 +122,17 @@ async fn send(remote: &dyn Remote, body: Vec<u8>) -> Result<(), RemoteError> {
         });
     }
     remote.report(&body).await
+}
+
+/// Before something else is sent: an agent that is killed after that, and comes back to the
+/// state that is remembered, would say nothing of it.
+async fn forget(tools: &Tools, is_kept: &mut bool) {
+    if *is_kept {
+        match tools.store.delete(DOCUMENT).await {
+            Ok(()) => *is_kept = false,
+            Err(error) => log::warn!("{error}"),
+        }
+    }
 }
 
 async fn remember(tools: &Tools, hash: u64) {
