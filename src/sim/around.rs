@@ -25,6 +25,8 @@ pub struct Backend {
     pub report: Option<Vec<u8>>,
     /// How often it was asked.
     pub polls: u64,
+    /// Releases that it ever named: it knows no others.
+    pub releases: BTreeSet<String>,
 }
 
 /// Documents that survive an agent.
@@ -76,6 +78,9 @@ fn app_of(dir: &str) -> String {
     let parts = dir.rsplit('/');
     parts.skip(1).next().unwrap_or_default().to_owned()
 }
+
+/// What is free while the disk is not full.
+const DISK_BYTES: u64 = 1 << 30;
 
 fn later(said: &str) -> RemoteError {
     RemoteError {
@@ -132,7 +137,10 @@ impl Remote for World {
     fn report<'a>(&'a self, body: &'a [u8]) -> Pending<'a, Result<(), RemoteError>> {
         Box::pin(async move {
             self.exchange().await?;
-            self.with(|state| state.backend.report = Some(body.to_vec()));
+            self.with(|state| {
+                super::checks::on_report(state, body);
+                state.backend.report = Some(body.to_vec());
+            });
             Ok(())
         })
     }
@@ -201,7 +209,8 @@ impl Host for World {
     fn make_dir(&self, _dir: &str) {}
 
     fn free_bytes(&self, _dir: &str) -> Option<u64> {
-        None
+        let is_full = self.with(|state| state.disk.is_full);
+        Some(if is_full { 0 } else { DISK_BYTES })
     }
 
     fn lock(&self, dir: &str, force: bool) -> Result<Option<String>, LockRefused> {
@@ -213,6 +222,9 @@ impl Host for World {
                 state.call(&format!("lock {app}"), false);
                 let said = "held by a service".to_owned();
                 return Err(LockRefused { path, said });
+            }
+            if is_theirs {
+                super::checks::on_override(state, dir);
             }
             state.dirs.theirs.remove(dir);
             if !state.dirs.has_app(&app) {

@@ -1,11 +1,12 @@
 //! What must never happen, and what must be so in the end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use helios::model::current::Container;
 use helios::model::status::{ContainerStatus, UpdateStatus};
-use helios::model::target::{AppRelease, DeviceTarget, ReleaseTarget, ServiceTarget};
-use helios::model::{AppUuid, ImageUri, ServiceConfig};
+use helios::model::target::{AppRelease, Condition, DeviceTarget, ReleaseTarget, ServiceTarget};
+use helios::model::{AppUuid, ImageUri, ServiceConfig, ServiceName};
 use serde_json::Value;
 
 use super::engine::Found;
@@ -32,7 +33,9 @@ fn of_service<'a>(
     (app, service): (&'a AppUuid, &'a str),
 ) -> impl Iterator<Item = &'a Container> {
     let all = state.engine.containers.values();
-    let mine = all.filter(move |found| found.app == *app && *found.container.service == *service);
+    let mine = all.filter(move |found| {
+        !found.is_foreign && found.app == *app && *found.container.service == *service
+    });
     mine.map(|found| &found.container)
 }
 
@@ -130,10 +133,15 @@ pub fn on_rename(state: &mut State, name: &str) {
     on_touch(state, name, "renamed");
 }
 
+/// A container is removed by the agent.
+pub fn on_remove(state: &mut State, name: &str) {
+    on_touch(state, name, "removed");
+}
+
 /// FD-06: not what runs without its lock. FD-41: not what is somebody else's.
 fn on_touch(state: &mut State, name: &str, what: &str) {
     let found = state.engine.containers[name].clone();
-    if found.container.identity.is_none() {
+    if found.is_foreign {
         state.violation(format!("'{name}' is {what} and not ours"));
     }
     let dir = format!(
@@ -171,19 +179,133 @@ pub fn on_remove_volume(state: &mut State, name: &str) {
     }
 }
 
+/// The lock that a service holds is disregarded (FD-04, FD-05).
+pub fn on_override(state: &mut State, dir: &str) {
+    let targets = accepted(state);
+    let overrides = targets.iter().any(|target| target.knobs.override_lock);
+    let mut all = state.engine.containers.values();
+    let runs = all.any(|found| {
+        let runs = found.container.status == ContainerStatus::Running;
+        runs && dir.ends_with(&format!("/{}/{}", found.app, found.container.service))
+    });
+    if runs && !overrides && !state.may_force {
+        state.violation(format!("lock {dir} is disregarded without a reason"));
+    }
+}
+
+/// A report arrives: one release that the backend does not know spoils it (R-REP-5).
+pub fn on_report(state: &mut State, body: &[u8]) {
+    let Ok(report) = serde_json::from_slice::<Value>(body) else {
+        return state.violation("a report is no JSON");
+    };
+    let apps = report[DEVICE]["apps"].as_object();
+    let releases = apps.into_iter().flat_map(|apps| apps.values());
+    let named: Vec<_> = releases
+        .filter_map(|app| app["releases"].as_object())
+        .flat_map(|releases| releases.keys().cloned())
+        .collect();
+    for release in named {
+        if !state.backend.releases.contains(&release) {
+            state.violation(format!("release '{release}' is reported and unknown"));
+        }
+    }
+}
+
+/// What runs and is wanted goes on running: a service that both the last target and the one
+/// before it have is down for no longer than a stop and a start take (D-16, D-20, FD-14).
+pub fn on_moment(state: &mut State) {
+    if !state.is_calm {
+        return;
+    }
+    let targets = accepted(state);
+    let [former, now] = &targets[..] else {
+        return;
+    };
+    let mut down = Vec::new();
+    for (uuid, name, service) in services(now) {
+        let is_steady =
+            |service: &ServiceTarget| service.running && !service.strategy.kills_first();
+        let was = services(former).find(|(app, other, _)| *app == uuid && *other == name);
+        let once =
+            has_label(service, "once") || was.is_some_and(|(.., was)| has_label(was, "once"));
+        let had = state.board.as_ref().is_some_and(|board| {
+            board.look(|board| {
+                board
+                    .device
+                    .apps
+                    .get(uuid)
+                    .is_some_and(|app| app.installed.is_some())
+            })
+        });
+        if once || !had || !is_steady(service) || !was.is_some_and(|(.., was)| is_steady(was)) {
+            continue;
+        }
+        let mut all = of_service(state, (uuid, name)).peekable();
+        let has_run = all.peek().is_some();
+        if has_run && !all.any(|found| found.status == ContainerStatus::Running) {
+            down.push((uuid.clone(), name.clone()));
+        }
+    }
+    state.down_since.retain(|key, _| down.contains(key));
+    for key in down {
+        let since = *state.down_since.entry(key.clone()).or_insert(state.now);
+        if state.now - since > DOWN_MAX {
+            state.violation(format!(
+                "service '{}' of '{}' is down since {since:?}",
+                key.1, key.0
+            ));
+            state.down_since.insert(key, state.now);
+        }
+    }
+}
+
+/// A stop and a start, and the looks between them.
+const DOWN_MAX: Duration = Duration::from_secs(8);
+
+fn services(
+    target: &DeviceTarget,
+) -> impl Iterator<Item = (&AppUuid, &ServiceName, &ServiceTarget)> {
+    target.apps.iter().flat_map(|(uuid, app)| {
+        let release = match &app.release {
+            AppRelease::Wanted(_, release) => Some(release),
+            AppRelease::None | AppRelease::Rejected(_) => None,
+        };
+        let services = release.into_iter().flat_map(|release| &release.services);
+        services.map(move |(name, service)| (uuid, name, service))
+    })
+}
+
+/// Whether a service behaves in this way.
+fn has_label(service: &ServiceTarget, behaviour: &str) -> bool {
+    let config = ServiceConfig::from_json(&service.config).unwrap();
+    config
+        .labels
+        .get("sim")
+        .is_some_and(|label| label == behaviour)
+}
+
 /// What is not as the target says when everything had its time; empty is good.
 pub fn in_the_end(state: &mut State, target: &DeviceTarget) -> Vec<String> {
     let mut wrong = Vec::new();
     let board = state.board.clone().expect("an agent lives");
     let (status, reason) = board.look(|board| (board.status, board.reason.clone()));
-    if status != UpdateStatus::Done {
+    let fails = services(target).any(|(uuid, name, _)| match &target.apps[uuid].release {
+        AppRelease::Wanted(_, release) => waits_for_ever(state, uuid, (name, release)),
+        _ => false,
+    });
+    let expected = if fails {
+        UpdateStatus::Aborted
+    } else {
+        UpdateStatus::Done
+    };
+    if status != expected {
         wrong.push(format!("the status is {}: {reason:?}", status.as_str()));
     }
     if !state.dirs.ours.is_empty() {
         wrong.push(format!("locks are left: {:?}", state.dirs.ours));
     }
     for (name, found) in &state.engine.containers {
-        if found.container.identity.is_some() && wanted(target, found).is_none() {
+        if !found.is_foreign && wanted(target, found).is_none() {
             wrong.push(format!("container '{name}' is left"));
         }
     }
@@ -193,7 +315,10 @@ pub fn in_the_end(state: &mut State, target: &DeviceTarget) -> Vec<String> {
             let report = state.backend.report.as_deref().unwrap_or(b"null");
             let report: Value = serde_json::from_slice(report).unwrap();
             let told = &report[DEVICE]["apps"][uuid.as_str()]["releases"][release.as_str()];
-            if told["update_status"] != "done" {
+            let mut names = target.services.keys();
+            let fails = names.any(|name| waits_for_ever(state, uuid, (name, target)));
+            let expected = if fails { "aborted" } else { "done" };
+            if told["update_status"] != expected {
                 wrong.push(format!("the last report says of app '{uuid}': {told}"));
             }
         }
@@ -206,6 +331,29 @@ pub fn in_the_end(state: &mut State, target: &DeviceTarget) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// Whether a service cannot start: the job it waits for has failed for good (GAP-20), or it
+/// waits for such a one.
+fn waits_for_ever(
+    state: &State,
+    uuid: &AppUuid,
+    (name, release): (&ServiceName, &ReleaseTarget),
+) -> bool {
+    let mut all = of_service(state, (uuid, name));
+    if all.any(|one| one.status != ContainerStatus::Created) {
+        return false;
+    }
+    let required = release.services[name].depends_on.iter();
+    let mut required = required.filter(|(_, how)| how.required);
+    required.any(|(other, how)| {
+        let failed = |one: &Container| {
+            one.status == ContainerStatus::Stopped && one.exit_code.is_some_and(|code| code != 0)
+        };
+        let is_job = how.condition == Condition::Completed;
+        is_job && of_service(state, (uuid, other)).any(failed)
+            || waits_for_ever(state, uuid, (other, release))
+    })
 }
 
 fn wanted<'t>(target: &'t DeviceTarget, found: &Found) -> Option<&'t ServiceTarget> {
@@ -225,13 +373,10 @@ fn check_app(state: &State, uuid: &AppUuid, release: &ReleaseTarget, wrong: &mut
         if !is_right(one, service) {
             wrong.push(format!("service '{name}' is not what was asked for"));
         }
-        let config = ServiceConfig::from_json(&service.config).unwrap();
-        let once = config
-            .labels
-            .get("sim")
-            .is_some_and(|label| label == "once");
+        let may_run = service.running && !has_label(service, "once");
+        let waits = waits_for_ever(state, uuid, (name, release));
         let runs = one.status == ContainerStatus::Running;
-        if runs == once {
+        if runs && !may_run || !runs && may_run && !waits {
             wrong.push(format!("service '{name}' is {:?}", one.status));
         }
     }

@@ -4,18 +4,28 @@ use serde_json::{Map, Value, json};
 
 use super::life::DEVICE;
 
-/// One document of the backend; `number` makes its releases new.
-pub fn target(rng: &mut fastrand::Rng, number: u64) -> Value {
+/// The apps that there may be.
+pub const APPS: [&str; 2] = ["appone", "apptwo"];
+
+/// One document of the backend; `number` makes its releases new. Of the last one everything
+/// can run.
+pub fn target(rng: &mut fastrand::Rng, number: u64, is_last: bool) -> Value {
     let mut apps = Map::new();
-    for app in ["appone", "apptwo"] {
+    for app in APPS {
         if rng.u8(0..10) < 8 {
-            apps.insert(app.to_owned(), one_app(rng, app, number));
+            apps.insert(app.to_owned(), one_app(rng, app, (number, is_last)));
         }
     }
-    json!({DEVICE: {"name": "device", "config": {}, "apps": apps}})
+    let config = if rng.u8(0..10) == 0 {
+        json!({"SUPERVISOR_OVERRIDE_LOCK": "1"})
+    } else {
+        json!({})
+    };
+    json!({DEVICE: {"name": "device", "config": config, "apps": apps}})
 }
 
-fn one_app(rng: &mut fastrand::Rng, app: &str, number: u64) -> Value {
+/// One app of such a document, which may come through the local API as well.
+pub fn one_app(rng: &mut fastrand::Rng, app: &str, (number, is_last): (u64, bool)) -> Value {
     // Sometimes the same release changes.
     let release = format!("{app}r{}", if rng.bool() { number } else { 0 });
     let mut services = Map::new();
@@ -24,13 +34,23 @@ fn one_app(rng: &mut fastrand::Rng, app: &str, number: u64) -> Value {
         if rng.u8(0..10) < 3 {
             continue;
         }
-        services.insert(name.to_owned(), service(rng, id + 1, (name, below)));
+        let mut service = service(rng, id + 1, (name, below));
+        if !is_last && rng.u8(0..8) == 0 {
+            service["composition"]["labels"]["sim"] = json!("broken");
+        }
+        services.insert(name.to_owned(), service);
         below = Some(name);
     }
+    // Changed options make a new volume (D-12).
+    let volume = if rng.u8(0..6) == 0 {
+        json!({"driver_opts": {"o": "size=1m", "type": "tmpfs", "device": "tmpfs"}})
+    } else {
+        json!({})
+    };
     let content = json!({
         "services": services,
         "networks": {"front": {"internal": rng.u8(0..4) == 0}},
-        "volumes": {"data": {}},
+        "volumes": {"data": volume},
     });
     json!({"id": if app == "appone" { 1 } else { 2 }, "name": app, "releases": {release: content}})
 }
@@ -39,7 +59,7 @@ fn service(rng: &mut fastrand::Rng, id: usize, (name, below): (&str, Option<&str
     let mut composition = json!({
         "environment": {"A": rng.u8(0..3).to_string()},
         "labels": {},
-        "restart": "always",
+        "restart": if rng.bool() { "always" } else { "unless-stopped" },
     });
     if name == "job" {
         composition["labels"]["sim"] = json!("once");
@@ -73,6 +93,9 @@ fn service(rng: &mut fastrand::Rng, id: usize, (name, below): (&str, Option<&str
             "service_started"
         };
         composition["depends_on"] = json!({below: {"condition": condition, "restart": rng.bool()}});
+    }
+    if name == "web" && rng.u8(0..8) == 0 {
+        composition["network_mode"] = json!("none");
     }
     let image = format!("registry.example/image{}:1", rng.u8(0..6));
     json!({"id": id, "image": image, "composition": composition})

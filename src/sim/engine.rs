@@ -57,6 +57,10 @@ pub struct Found {
     pub is_sick: bool,
     /// A stop of it fails.
     pub will_not_stop: bool,
+    /// A start of it fails.
+    pub will_not_start: bool,
+    /// Somebody else's: no agent sees it in a list.
+    pub is_foreign: bool,
 }
 
 #[derive(Default)]
@@ -189,6 +193,25 @@ impl State {
         }
     }
 
+    /// All processes end with the engine, and those come back with it whose policy says so.
+    pub fn restart_engine(&mut self) {
+        self.engine.set_down(true);
+        let mut again = Vec::new();
+        for (name, found) in &mut self.engine.containers {
+            if found.container.status == ContainerStatus::Running {
+                found.container.status = ContainerStatus::Stopped;
+                found.container.exit_code = Some(137);
+                if found.container.restart != Restart::No {
+                    again.push(name.clone());
+                }
+            }
+        }
+        self.engine.set_down(false);
+        for name in again {
+            self.begin(&name);
+        }
+    }
+
     /// Somebody stops a container by hand.
     pub fn stop_by_hand(&mut self, name: &str) {
         let Some(found) = self.engine.containers.get_mut(name) else {
@@ -214,6 +237,118 @@ impl State {
     }
 }
 
+/// What people do to an engine.
+impl State {
+    /// Somebody changes what a container was made from (D-11).
+    pub fn change_by_hand(&mut self, name: &str) {
+        if let Some(found) = self.engine.containers.get_mut(name) {
+            found.container.fingerprint = u64::MAX - found.container.fingerprint;
+            let id = found.container.id.clone();
+            self.engine.tell("container", "update", &id);
+        }
+    }
+
+    /// Somebody takes the name off an image.
+    pub fn remove_image_by_hand(&mut self, uri: &ImageUri) {
+        if let Some(id) = self.engine.images.remove(uri) {
+            self.engine.pulled.remove(uri);
+            self.engine.tell("image", "untag", &id);
+        }
+    }
+
+    /// Somebody removes the networks that no container is attached to.
+    pub fn prune_by_hand(&mut self) {
+        let containers = &self.engine.containers;
+        let is_used = |name: &Arc<str>| {
+            let mut all = containers.values();
+            all.any(|found| found.container.networks.contains(name))
+        };
+        let unused = self
+            .engine
+            .networks
+            .iter()
+            .filter(|(name, _)| !is_used(name));
+        let unused: Vec<_> = unused
+            .map(|(name, found)| (name.clone(), found.2.id.clone()))
+            .collect();
+        for (name, id) in unused {
+            self.engine.networks.remove(&name);
+            self.engine.tell("network", "destroy", &id);
+        }
+    }
+
+    /// Something that runs before the first agent comes: of an app, made by another agent, or
+    /// somebody else's.
+    pub fn inherit(&mut self, name: &str, app: &str, service: &str, volume: Option<&str>) {
+        let image = ImageUri::parse("registry.example/inherited:1").unwrap();
+        self.engine.add_image(&image);
+        if let Some(volume) = volume {
+            let found = FoundVolume {
+                oci_name: volume.into(),
+                app: None,
+                name: None,
+                config: None,
+            };
+            self.engine.volumes.insert(volume.into(), found);
+        }
+        self.engine.made += 1;
+        let made = self.engine.made;
+        let container = Container {
+            id: format!("id{made:06}").into(),
+            service: service.into(),
+            service_id: 1,
+            release: "old".into(),
+            identity: None,
+            image_id: self.engine.images[&image].clone(),
+            depends_on: BTreeMap::new(),
+            status: ContainerStatus::Running,
+            exit_code: Some(0),
+            health: Health::None,
+            created: format!("2026-01-01T00:00:00.{made:06}+00:00").into(),
+            restart: Restart::Always,
+            networks: Vec::new(),
+            volumes: volume.into_iter().map(Into::into).collect(),
+            lenders: Vec::new(),
+            fingerprint: made,
+            lock_dir: None,
+        };
+        let found = Found {
+            app: app.into(),
+            container,
+            made,
+            started: made,
+            ends: None,
+            has_check: false,
+            is_sick: false,
+            will_not_stop: false,
+            will_not_start: false,
+            is_foreign: app.is_empty(),
+        };
+        self.engine.containers.insert(name.into(), found);
+    }
+}
+
+/// A request that the engine has. It may be carried out also when nobody waits for its
+/// answer any more: the agent gave up, or is gone.
+struct InFlight<'w, T, F: FnOnce(&mut State) -> Result<T, EngineError>> {
+    world: &'w World,
+    doing: &'w str,
+    effect: Option<F>,
+}
+
+impl<T, F: FnOnce(&mut State) -> Result<T, EngineError>> Drop for InFlight<'_, T, F> {
+    fn drop(&mut self) {
+        let Some(effect) = self.effect.take() else {
+            return;
+        };
+        self.world.with(|state| {
+            if state.rng.bool() && effect(state).is_ok() {
+                state.note(format!("{}: done, and nobody waited for it", self.doing));
+            }
+        });
+    }
+}
+
 /// Marks a container as under a changing call.
 struct Under {
     world: World,
@@ -231,7 +366,7 @@ impl World {
     async fn change<T>(
         &self,
         doing: String,
-        id: Option<&str>,
+        (id, takes): (Option<&str>, Duration),
         effect: impl FnOnce(&mut State) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let _under = id.and_then(|name| {
@@ -248,11 +383,18 @@ impl World {
                 id,
             })
         });
+        let mut request = InFlight {
+            world: self,
+            doing: &doing,
+            effect: Some(effect),
+        };
+        self.sleep(takes).await;
         self.answers(&doing).await?;
         let (fails, lost) = self.with(|state| {
             let faults = state.faults;
             (state.chance(faults.fails), state.chance(faults.lost))
         });
+        let effect = request.effect.take().expect("nobody took it");
         if fails {
             self.with(|state| {
                 state.note(format!("{doing}: fails"));
@@ -299,6 +441,13 @@ impl World {
     }
 }
 
+/// A call that is about no container, and takes no time.
+const AT_ONCE: (Option<&str>, Duration) = (None, Duration::ZERO);
+
+fn full(doing: &str) -> EngineError {
+    refuse(Kind::Full, doing, "no space left on device")
+}
+
 fn gone(doing: &str) -> EngineError {
     refuse(Kind::Gone, doing, "no such object")
 }
@@ -316,7 +465,7 @@ impl Engine for World {
     }
 
     fn data_root(&self) -> Pending<'_, Result<Option<String>, EngineError>> {
-        Box::pin(async { Ok(None) })
+        Box::pin(async { Ok(Some("/data".to_owned())) })
     }
 
     fn containers(&self) -> Pending<'_, Result<Vec<Owned<(Arc<str>, Container)>>, EngineError>> {
@@ -324,7 +473,8 @@ impl Engine for World {
             self.answers("list containers").await?;
             Ok(self.with(|state| {
                 let all = state.engine.containers.iter();
-                all.map(|(name, found)| {
+                let ours = all.filter(|(_, found)| !found.is_foreign);
+                ours.map(|(name, found)| {
                     (found.app.clone(), (name.clone(), found.container.clone()))
                 })
                 .collect()
@@ -341,6 +491,9 @@ impl Engine for World {
             self.with(|state| {
                 let name = state.engine.find(name).ok_or_else(|| gone("inspect"))?;
                 let found = &state.engine.containers[&name];
+                if found.is_foreign {
+                    return Err(refuse(Kind::Failed, "inspect", "it has no label of ours"));
+                }
                 Ok((found.app.clone(), (name.clone(), found.container.clone())))
             })
         })
@@ -349,7 +502,7 @@ impl Engine for World {
     fn create<'a>(&'a self, new: NewContainer<'a>) -> Pending<'a, Result<String, EngineError>> {
         Box::pin(async move {
             let doing = format!("create container '{}'", new.name);
-            self.change(doing.clone(), None, |state| create(state, &new, &doing))
+            self.change(doing.clone(), AT_ONCE, |state| create(state, &new, &doing))
                 .await
         })
     }
@@ -357,7 +510,7 @@ impl Engine for World {
     fn start<'a>(&'a self, name: &'a str) -> Pending<'a, Result<(), EngineError>> {
         Box::pin(async move {
             let doing = format!("start container '{name}'");
-            self.change(doing.clone(), Some(name), |state| {
+            self.change(doing.clone(), (Some(name), Duration::ZERO), |state| {
                 let name = state.engine.find(name).ok_or_else(|| gone(&doing))?;
                 let found = &state.engine.containers[&name].container;
                 let runs = |id: &Arc<str>| {
@@ -369,6 +522,9 @@ impl Engine for World {
                 if !found.lenders.iter().all(runs) {
                     let said = "cannot join the namespace of a container that does not run";
                     return Err(refuse(Kind::Conflict, &doing, said));
+                }
+                if state.engine.containers[&name].will_not_start {
+                    return Err(refuse(Kind::Failed, &doing, "exec format error"));
                 }
                 if found.status != ContainerStatus::Running {
                     state.begin(&name);
@@ -383,8 +539,7 @@ impl Engine for World {
         Box::pin(async move {
             let doing = format!("stop container '{name}'");
             let takes = self.with(|state| state.millis(2000));
-            self.sleep(takes).await;
-            self.change(doing.clone(), Some(name), |state| {
+            self.change(doing.clone(), (Some(name), takes), |state| {
                 let Some(name) = state.engine.find(name) else {
                     return Ok(());
                 };
@@ -402,7 +557,7 @@ impl Engine for World {
     fn rename<'a>(&'a self, name: &'a str, new: &'a str) -> Pending<'a, Result<(), EngineError>> {
         Box::pin(async move {
             let doing = format!("rename container '{name}' to '{new}'");
-            self.change(doing.clone(), Some(name), |state| {
+            self.change(doing.clone(), (Some(name), Duration::ZERO), |state| {
                 let name = state.engine.find(name).ok_or_else(|| gone(&doing))?;
                 if state.engine.containers.contains_key(new) {
                     return Err(refuse(Kind::Conflict, &doing, "the name is in use"));
@@ -422,10 +577,11 @@ impl Engine for World {
     fn remove<'a>(&'a self, name: &'a str) -> Pending<'a, Result<(), EngineError>> {
         Box::pin(async move {
             let doing = format!("remove container '{name}'");
-            self.change(doing.clone(), Some(name), |state| {
+            self.change(doing.clone(), (Some(name), Duration::ZERO), |state| {
                 let Some(name) = state.engine.find(name) else {
                     return Ok(());
                 };
+                super::checks::on_remove(state, &name);
                 let found = &state.engine.containers[&name].container;
                 if found.status == ContainerStatus::Running {
                     return Err(refuse(Kind::Conflict, &doing, "it is running"));
@@ -473,16 +629,19 @@ impl Engine for World {
                 let wait = self.with(|state| state.millis(3000));
                 self.sleep(wait).await;
                 progress(percent);
-                let breaks = self.with(|state| {
+                let (breaks, is_full) = self.with(|state| {
                     let chance = state.faults.breaks;
-                    state.chance(chance) || state.disk.is_full
+                    (state.chance(chance), state.disk.is_full)
                 });
+                if is_full {
+                    return Err(full(&doing));
+                }
                 if breaks {
                     self.with(|state| state.note(format!("{doing}: breaks off")));
                     return Err(refuse(Kind::Failed, &doing, "unexpected end of a layer"));
                 }
             }
-            self.change(doing, None, |state| {
+            self.change(doing, AT_ONCE, |state| {
                 state.engine.add_image(uri);
                 state.engine.pulled.insert(uri.clone());
                 Ok(())
@@ -498,7 +657,7 @@ impl Engine for World {
     fn remove_image<'a>(&'a self, uri: &'a ImageUri) -> Pending<'a, Result<(), EngineError>> {
         Box::pin(async move {
             let doing = format!("remove image '{uri}'");
-            self.change(doing.clone(), None, |state| {
+            self.change(doing.clone(), AT_ONCE, |state| {
                 super::checks::on_remove_image(state, uri);
                 let Some(id) = state.engine.images.get(uri).cloned() else {
                     return Ok(());
@@ -534,7 +693,7 @@ impl Engine for World {
     ) -> Pending<'a, Result<String, EngineError>> {
         Box::pin(async move {
             let doing = format!("create network '{oci_name}'");
-            self.change(doing.clone(), None, |state| {
+            self.change(doing.clone(), AT_ONCE, |state| {
                 if state.engine.networks.contains_key(oci_name) {
                     return Err(refuse(Kind::Conflict, &doing, "it exists"));
                 }
@@ -560,7 +719,7 @@ impl Engine for World {
                 let name = all.find(|(_, found)| *found.2.id == *id);
                 format!("remove network '{}'", name.map_or(id, |(name, _)| name))
             });
-            self.change(doing.clone(), None, |state| {
+            self.change(doing.clone(), AT_ONCE, |state| {
                 let mut all = state.engine.networks.iter();
                 let Some(name) = all.find(|(_, found)| *found.2.id == *id) else {
                     return Ok(());
@@ -593,7 +752,7 @@ impl Engine for World {
     ) -> Pending<'a, Result<(), EngineError>> {
         Box::pin(async move {
             let doing = format!("create volume '{oci_name}'");
-            self.change(doing, None, |state| {
+            self.change(doing, AT_ONCE, |state| {
                 let found = FoundVolume {
                     oci_name: oci_name.into(),
                     app: Some(app.clone()),
@@ -611,7 +770,7 @@ impl Engine for World {
     fn remove_volume<'a>(&'a self, oci_name: &'a str) -> Pending<'a, Result<(), EngineError>> {
         Box::pin(async move {
             let doing = format!("remove volume '{oci_name}'");
-            self.change(doing, None, |state| {
+            self.change(doing, AT_ONCE, |state| {
                 super::checks::on_remove_volume(state, oci_name);
                 state.engine.volumes.remove(oci_name);
                 Ok(())
@@ -656,6 +815,9 @@ fn release_of(name: &str, service: &ServiceName) -> ReleaseUuid {
 }
 
 fn create(state: &mut State, new: &NewContainer<'_>, doing: &str) -> Result<String, EngineError> {
+    if state.disk.is_full {
+        return Err(full(doing));
+    }
     let engine = &mut state.engine;
     if engine.containers.contains_key(new.name) {
         return Err(refuse(Kind::Conflict, doing, "the name is in use"));
@@ -727,6 +889,8 @@ fn create(state: &mut State, new: &NewContainer<'_>, doing: &str) -> Result<Stri
         has_check: matches!(behaves, Some("checked" | "sick")),
         is_sick: behaves == Some("sick"),
         will_not_stop: false,
+        will_not_start: behaves == Some("broken"),
+        is_foreign: false,
     };
     engine.containers.insert(new.name.into(), found);
     Ok(id.to_string())

@@ -23,7 +23,7 @@ use helios::plan::work::{Cancel, Tools};
 use helios::world::clock::Clock as _;
 use helios::world::engine::{Engine, HostFacts};
 use helios::world::host::Host;
-use helios::world::remote::Remote as _;
+use helios::world::remote::Remote;
 use helios::world::store::Store;
 
 use super::world::World;
@@ -43,6 +43,7 @@ pub struct Given {
     pub engine: Arc<dyn Engine>,
     pub store: Arc<dyn Store>,
     pub host: Arc<dyn Host>,
+    pub remote: Arc<dyn Remote>,
 }
 
 impl Given {
@@ -52,7 +53,8 @@ impl Given {
         Given {
             engine: world.clone(),
             store: world.clone(),
-            host: world,
+            host: world.clone(),
+            remote: world,
         }
     }
 }
@@ -66,7 +68,8 @@ impl Wake for Flag {
     }
 }
 
-/// Lets an agent live until `until`; then it is gone as after a `kill -9`.
+/// Lets an agent live until `until` or until somebody kills it; then it is gone as after a
+/// `kill -9`.
 pub fn live(world: &World, given: &Given, until: Uptime) {
     live_and_look(world, given, until, || {});
 }
@@ -119,7 +122,8 @@ pub fn live_and_look(world: &World, given: &Given, until: Uptime, look: impl FnO
                 }
                 is_quiet = !flag.0.load(Ordering::SeqCst);
             }
-            if !world.advance(until) {
+            world.with(super::checks::on_moment);
+            if !world.advance(until) || world.is_killed_now() {
                 break;
             }
         }
@@ -161,18 +165,19 @@ async fn agent(world: &World, given: &Given) {
         facts: Arc::new(facts),
         retry: RETRY,
         pulls_max: 2,
-        disk_reserve: 0,
+        disk_reserve: 1 << 20,
     };
     world.with(|state| state.board = Some(tools.board.clone()));
     let mailbox = Arc::new(Mailbox::new(tools.clone()));
-    let has_cached = restore(world, &tools, &mailbox).await;
+    let has_cached = restore(&given.remote, &tools, &mailbox).await;
     let executor = LocalExecutor::new();
     let stop = Arc::new(Cancel::default());
     let _seek = executor.spawn(seek::run(tools.clone(), mailbox.clone(), None, stop));
-    let _edits = executor.spawn(edits(world.clone(), mailbox.clone()));
+    let _edits = executor.spawn(edits(world.clone(), mailbox.clone(), tools.clone()));
+    let _wishes = executor.spawn(wishes(world.clone(), mailbox.clone()));
     let _events = executor.spawn(events::run(tools.clone()));
     let _polls = executor.spawn(poll::run(PollFlow {
-        remote: Arc::new(world.clone()),
+        remote: given.remote.clone(),
         trigger: Arc::new(Trigger::default()),
         mailbox,
         tools: tools.clone(),
@@ -185,23 +190,39 @@ async fn agent(world: &World, given: &Given) {
         },
         has_cached,
     }));
-    let remote = Arc::new(world.clone());
+    let remote = given.remote.clone();
     let _reports = executor.spawn(report::run(remote, tools, POLL, future::pending()));
     executor.run(future::pending::<()>()).await;
 }
 
 /// Hands in local edits, as the API does it.
-async fn edits(world: World, mailbox: Arc<Mailbox>) {
+async fn edits(world: World, mailbox: Arc<Mailbox>, tools: Tools) {
     while let Some((at, uuid, body)) = world.with(|state| state.edits.pop_front()) {
         world.sleep_until(at).await;
         let app = intake::app_target(&uuid, &body).expect("an edit that is good");
-        mailbox.edit(&uuid.as_str().into(), Some(app.value), Options::default());
+        let uuid = uuid.as_str().into();
+        world.with(|state| state.note(format!("app '{uuid}' is edited")));
+        // What cannot be written down is applied all the same.
+        let _ = local::keep(&tools, &uuid, Some(&body)).await;
+        mailbox.edit(&uuid, Some(app.value), Options::default());
+    }
+}
+
+/// Hands in what else the API may be asked for.
+async fn wishes(world: World, mailbox: Arc<Mailbox>) {
+    while let Some((at, options)) = world.with(|state| state.wishes.pop_front()) {
+        world.sleep_until(at).await;
+        world.with(|state| {
+            state.note(format!("an update is asked for: {options:?}"));
+            state.may_force |= options.force;
+        });
+        mailbox.again(options);
     }
 }
 
 /// As the program does it at its start (FD-24, FD-25).
-async fn restore(world: &World, tools: &Tools, mailbox: &Mailbox) -> bool {
-    let cached = world.cached().await;
+async fn restore(remote: &Arc<dyn Remote>, tools: &Tools, mailbox: &Mailbox) -> bool {
+    let cached = remote.cached().await;
     let from_remote = cached.and_then(|bytes| poll::read(&bytes, DEVICE, &tools.facts).ok());
     let mut target = from_remote.clone().unwrap_or_default();
     let (deleted, any): (BTreeSet<_>, bool) = local::load(tools, &mut target).await;

@@ -7,7 +7,9 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use helios::base::uptime::Uptime;
+use helios::flows::seek::seeker::Options;
 use helios::model::target::DeviceTarget;
+use helios::model::{AppUuid, ServiceName};
 use helios::plan::board::Shared;
 use helios::world::Pending;
 use helios::world::clock::Clock;
@@ -66,6 +68,16 @@ pub struct State {
     pub calls: Vec<Call>,
     /// Local edits of the target, each with its moment: an app's uuid and its document.
     pub edits: VecDeque<(Uptime, String, Vec<u8>)>,
+    /// Requests that came through the local API, each with its moment: force and cancel.
+    pub wishes: VecDeque<(Uptime, Options)>,
+    /// Somebody asked for an update whatever locks there are.
+    pub may_force: bool,
+    /// The agent that lives now is killed after so many moments.
+    pub kill_in: Option<u32>,
+    /// Nothing but targets changes in this history: no service may be down for long.
+    pub is_calm: bool,
+    /// Since when a service that may not be down is down.
+    pub down_since: BTreeMap<(AppUuid, ServiceName), Uptime>,
     /// Containers that a changing call is on right now.
     pub under_change: BTreeSet<Arc<str>>,
     timers: BTreeMap<(Uptime, u64), Waker>,
@@ -94,6 +106,11 @@ impl World {
             history: Vec::new(),
             calls: Vec::new(),
             edits: VecDeque::new(),
+            wishes: VecDeque::new(),
+            may_force: false,
+            kill_in: None,
+            is_calm: false,
+            down_since: BTreeMap::new(),
             under_change: BTreeSet::new(),
             timers: BTreeMap::new(),
             deeds: BTreeMap::new(),
@@ -135,6 +152,14 @@ impl World {
             waker.wake();
         }
         true
+    }
+
+    /// Whether this is the moment at which the agent is killed.
+    pub fn is_killed_now(&self) -> bool {
+        self.with(|state| {
+            state.kill_in = state.kill_in.map(|moments| moments.saturating_sub(1));
+            state.kill_in.take_if(|moments| *moments == 0).is_some()
+        })
     }
 
     /// Ends at `at`.
