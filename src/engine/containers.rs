@@ -231,10 +231,14 @@ fn lenders(host: &HostConfig<'_>) -> Vec<Arc<str>> {
 
 /// The release that a container's name says (state-engine 3.3).
 fn release_of(name: &str, service: &ServiceName, app: &AppUuid) -> ReleaseUuid {
-    let rest = name.strip_prefix("old_").unwrap_or(name);
-    let rest = rest
-        .strip_prefix(service.as_str())
-        .and_then(|rest| rest.strip_prefix('_'));
+    fn behind<'n>(name: &'n str, service: &str) -> Option<&'n str> {
+        name.strip_prefix(service)?.strip_prefix('_')
+    }
+    let mut name = name;
+    while let (None, Some(rest)) = (behind(name, service), name.strip_prefix("old_")) {
+        name = rest;
+    }
+    let rest = behind(name, service);
     let rest = rest.map(|rest| {
         let short = rest
             .strip_suffix(app.as_str())
@@ -564,6 +568,8 @@ mod tests {
         let cases = [
             ("web_r1", "web", "r1"),
             ("old_web_r1", "web", "r1"),
+            ("old_old_web_r1", "web", "r1"),
+            ("old_r1", "old", "r1"),
             ("web_r1_a1", "web", "r1"),
             ("web_123_456_commit", "web", "commit"),
             ("other", "web", labels::UNKNOWN_RELEASE),

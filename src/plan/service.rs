@@ -166,7 +166,7 @@ impl Work {
         name: &str,
     ) -> Result<(), EngineError> {
         let _busy = Busy::mark(&self.tools, name);
-        let moved = self.make_way(name).await?;
+        let moved = self.make_way(name, None).await?;
         let made = self.create_on_engine(wanted, config, name).await;
         if let (Err(_), Some(moved)) = (&made, &moved) {
             log::info!(
@@ -182,17 +182,28 @@ impl Work {
     }
 
     /// Moves our container of that name out of the way (D-37) and returns its new
-    /// name. Of two that an interrupted replacement left, the one that does not run goes.
-    async fn make_way(&self, name: &str) -> Result<Option<String>, EngineError> {
-        let aside = format!("{OLD}{name}");
-        let found = self.look(|app, _| {
-            let get = |name: &str| app.containers.get(name).map(|found| found.status);
-            (get(name), get(&aside))
-        });
-        let (Some(status), left) = found else {
+    /// name. Of two that an interrupted replacement left, the one that does not run goes;
+    /// never `keep`, the container that is to have the name.
+    async fn make_way(
+        &self,
+        name: &str,
+        keep: Option<&str>,
+    ) -> Result<Option<String>, EngineError> {
+        let find = |name: &str| {
+            self.look(|app, _| {
+                let found = app.containers.get(name)?;
+                Some((found.status, found.id.clone()))
+            })
+        };
+        let Some((status, _)) = find(name) else {
             return Ok(None);
         };
-        if left.is_some() {
+        let mut aside = format!("{OLD}{name}");
+        if find(&aside).is_some_and(|(_, id)| Some(&*id) == keep) {
+            // The update was taken back: the one that stood aside is wanted again.
+            aside.insert_str(0, OLD);
+        }
+        if find(&aside).is_some() {
             let gone = if status == ContainerStatus::Running {
                 &*aside
             } else {
@@ -274,7 +285,7 @@ impl Work {
     /// When the engine refuses.
     pub async fn rename(&self, service: &ServiceName) -> Result<(), EngineError> {
         let wanted = self.wanted(service)?;
-        let Some((old, _)) = self.successor(&wanted) else {
+        let Some((old, found)) = self.successor(&wanted) else {
             return Ok(());
         };
         let name = names::container_name(service, wanted.release.0);
@@ -282,7 +293,7 @@ impl Work {
             Busy::mark(&self.tools, &old),
             Busy::mark(&self.tools, &name),
         );
-        self.make_way(&name).await?;
+        self.make_way(&name, Some(&found.id)).await?;
         match self.tools.engine.rename(&old, &name).await {
             Err(error) if error.kind == Kind::Conflict => {
                 let long = names::container_name_long(service, wanted.release.0, &self.app);
