@@ -1,5 +1,6 @@
 //! What must never happen, and what must be so in the end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,9 +49,17 @@ fn is_right(container: &Container, target: &ServiceTarget) -> bool {
 fn has_images(state: &State, release: &ReleaseTarget) -> bool {
     let mut services = release.services.values();
     services.all(|service| {
-        service.strategy.kills_first() || state.engine.images.contains_key(&service.image)
+        let uri = &service.image;
+        // What somebody removed a moment ago may not be noticed yet.
+        let removed = state.engine.removed.get(uri);
+        service.strategy.kills_first()
+            || state.engine.images.contains_key(uri)
+            || removed.is_some_and(|at| state.now - *at < NOTICED_AFTER)
     })
 }
+
+/// An event, a look at everything, and the end of the call before them.
+const NOTICED_AFTER: Duration = Duration::from_secs(5);
 
 /// Whether a target is a reason to stop what runs (D-16, D-20).
 fn justifies(state: &State, target: &DeviceTarget, found: &Found) -> Result<(), &'static str> {
@@ -221,7 +230,7 @@ pub fn on_moment(state: &mut State) {
     let [former, now] = &targets[..] else {
         return;
     };
-    let mut down = Vec::new();
+    let (mut up, mut down) = (Vec::new(), Vec::new());
     for (uuid, name, service) in services(now) {
         let is_steady =
             |service: &ServiceTarget| service.running && !service.strategy.kills_first();
@@ -237,15 +246,27 @@ pub fn on_moment(state: &mut State) {
                     .is_some_and(|app| app.installed.is_some())
             })
         });
-        if once || !had || !is_steady(service) || !was.is_some_and(|(.., was)| is_steady(was)) {
+        let network_changes =
+            was.is_some_and(|(.., was)| changes_network((former, was), (now, service), uuid));
+        if once
+            || network_changes
+            || !had
+            || !is_steady(service)
+            || !was.is_some_and(|(.., was)| is_steady(was))
+        {
             continue;
         }
-        let mut all = of_service(state, (uuid, name)).peekable();
-        let has_run = all.peek().is_some();
-        if has_run && !all.any(|found| found.status == ContainerStatus::Running) {
-            down.push((uuid.clone(), name.clone()));
+        let key = (uuid.clone(), name.clone());
+        let mut all = of_service(state, (uuid, name));
+        if all.any(|found| found.status == ContainerStatus::Running) {
+            up.push(key);
+        } else if state.has_run.contains(&key) {
+            down.push(key);
         }
     }
+    let is_known = |key: &(AppUuid, ServiceName)| up.contains(key) || down.contains(key);
+    state.has_run.retain(is_known);
+    state.has_run.extend(up);
     state.down_since.retain(|key, _| down.contains(key));
     for key in down {
         let since = *state.down_since.entry(key.clone()).or_insert(state.now);
@@ -257,6 +278,23 @@ pub fn on_moment(state: &mut State) {
             state.down_since.insert(key, state.now);
         }
     }
+}
+
+/// Whether a network that a service uses has to be made again, for which all go that use it.
+fn changes_network(
+    (former, was): (&DeviceTarget, &ServiceTarget),
+    (now, service): (&DeviceTarget, &ServiceTarget),
+    uuid: &AppUuid,
+) -> bool {
+    let networks = |target: &DeviceTarget| match &target.apps.get(uuid)?.release {
+        AppRelease::Wanted(_, release) => Some(release.networks.clone()),
+        _ => None,
+    };
+    let (before, after) = (networks(former), networks(now));
+    let of = |all: &Option<BTreeMap<_, _>>, name| all.as_ref()?.get(name).cloned();
+    let used = was.uses.networks.iter().chain(&service.uses.networks);
+    used.into_iter()
+        .any(|name| of(&before, name) != of(&after, name))
 }
 
 /// A stop and a start, and the looks between them.

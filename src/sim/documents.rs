@@ -35,7 +35,7 @@ pub fn one_app(rng: &mut fastrand::Rng, app: &str, (number, is_last): (u64, bool
             continue;
         }
         let mut service = service(rng, id + 1, (name, below));
-        if !is_last && rng.u8(0..8) == 0 {
+        if !is_last && name != "job" && rng.u8(0..8) == 0 {
             service["composition"]["labels"]["sim"] = json!("broken");
         }
         services.insert(name.to_owned(), service);

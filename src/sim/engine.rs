@@ -7,6 +7,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use helios::base::hash;
+use helios::base::uptime::Uptime;
 use helios::model::config::RestartPolicy;
 use helios::model::current::{Container, Identity, Network, Restart};
 use helios::model::status::{ContainerStatus, Health};
@@ -31,6 +32,8 @@ pub struct Containers {
     pub images: BTreeMap<ImageUri, Arc<str>>,
     /// References that agents pulled.
     pub pulled: BTreeSet<ImageUri>,
+    /// References that somebody removed by hand, and when.
+    pub removed: BTreeMap<ImageUri, Uptime>,
     /// By engine name.
     pub networks: BTreeMap<Arc<str>, (AppUuid, NetworkName, Network)>,
     /// By engine name.
@@ -252,6 +255,7 @@ impl State {
     pub fn remove_image_by_hand(&mut self, uri: &ImageUri) {
         if let Some(id) = self.engine.images.remove(uri) {
             self.engine.pulled.remove(uri);
+            self.engine.removed.insert(uri.clone(), self.now);
             self.engine.tell("image", "untag", &id);
         }
     }

@@ -12,13 +12,15 @@
 //! | [`life`] | one life of an agent, from start to kill |
 //! | [`documents`] | targets, drawn at random |
 //! | [`checks`] | what must never happen, and what must be so in the end |
-//! | [`histories`] | seeds |
+//! | [`logged`] | what the agent logs |
+//! | [`histories`] | seeds; `HELIOS_SEEDS=7..8` prints all that happened in the seventh |
 
 pub mod around;
 pub mod checks;
 pub mod documents;
 pub mod engine;
 pub mod life;
+pub mod logged;
 pub mod world;
 
 mod histories;

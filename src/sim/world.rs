@@ -76,6 +76,8 @@ pub struct State {
     pub kill_in: Option<u32>,
     /// Nothing but targets changes in this history: no service may be down for long.
     pub is_calm: bool,
+    /// Services that were seen running since they may not be down.
+    pub has_run: BTreeSet<(AppUuid, ServiceName)>,
     /// Since when a service that may not be down is down.
     pub down_since: BTreeMap<(AppUuid, ServiceName), Uptime>,
     /// Containers that a changing call is on right now.
@@ -110,6 +112,7 @@ impl World {
             may_force: false,
             kill_in: None,
             is_calm: false,
+            has_run: BTreeSet::new(),
             down_since: BTreeMap::new(),
             under_change: BTreeSet::new(),
             timers: BTreeMap::new(),
@@ -212,9 +215,10 @@ impl State {
         Duration::from_millis(self.rng.u64(0..=max))
     }
 
-    /// Writes down what happened.
+    /// Writes down what happened, behind what the agent has logged up to now.
     pub fn note(&mut self, what: impl std::fmt::Display) {
         let at = self.now.since_start().as_secs_f64();
+        super::logged::take(|line| self.history.push(format!("          | {line}")));
         self.history.push(format!("{at:9.3} {what}"));
     }
 

@@ -73,11 +73,7 @@ async fn report(
     }
 }
 
-async fn one(
-    remote: &dyn Remote,
-    tools: &Tools,
-    (reporter, is_kept): (&mut Reporter, &mut bool),
-) {
+async fn one(remote: &dyn Remote, tools: &Tools, (reporter, is_kept): (&mut Reporter, &mut bool)) {
     let now = tools.clock.now();
     let (body, is_done) = tools.board.look(|board| {
         (

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use futures_lite::future;
+
 use crate::base::uptime::Uptime;
 use crate::limits;
 use crate::plan::board::Board;
@@ -59,10 +61,33 @@ async fn watch(tools: &Tools) -> Result<std::convert::Infallible, EngineError> {
             }
         }
     });
+    let mut is_owed = false;
     loop {
-        let event = events.next().await?;
-        log::debug!("engine: {} {} {}", event.what, event.action, event.id);
-        match see(tools, &event).await {
+        let next = async {
+            let event = events.next().await?;
+            log::debug!("engine: {} {} {}", event.what, event.action, event.id);
+            Ok(Some(event))
+        };
+        let quiet = async {
+            if !is_owed {
+                future::pending::<()>().await;
+            }
+            until_quiet(tools).await;
+            Ok(None)
+        };
+        let seen = match future::or(next, quiet).await? {
+            Some(event) if is_about_one(&event) => container(tools, &event).await,
+            Some(event) => {
+                is_owed |= matches!(&*event.what, "container" | "network" | "volume" | "image");
+                continue;
+            }
+            // Rare, never about one thing only, and mostly our own doing while plans run.
+            None => {
+                is_owed = false;
+                read::device(tools).await
+            }
+        };
+        match seen {
             Err(error) if error.kind == Kind::Unreachable => return Err(error),
             Err(error) => log::warn!("{error}"),
             Ok(()) => {}
@@ -70,19 +95,17 @@ async fn watch(tools: &Tools) -> Result<std::convert::Infallible, EngineError> {
     }
 }
 
-async fn see(tools: &Tools, event: &EngineEvent) -> Result<(), EngineError> {
-    match &*event.what {
-        "container" => container(tools, event).await,
-        // Rare, and never about one thing only.
-        "network" | "volume" | "image" => {
-            let busy = tools.board.look(|board| board.active > 0);
-            if busy {
-                Ok(())
-            } else {
-                read::device(tools).await
-            }
-        }
-        _ => Ok(()),
+/// Whether it is enough to look at one container. What an update changed is compared with
+/// all that is known (D-11).
+fn is_about_one(event: &EngineEvent) -> bool {
+    &*event.what == "container" && &*event.action != "update"
+}
+
+/// Ends when no plan runs.
+async fn until_quiet(tools: &Tools) {
+    let mut seen = tools.board.version();
+    while tools.board.look(|board| board.active > 0) {
+        seen = tools.board.newer(seen).await;
     }
 }
 
@@ -94,9 +117,6 @@ async fn container(tools: &Tools, event: &EngineEvent) -> Result<(), EngineError
             board.marks.outdated.remove(&*event.id);
             false
         });
-    }
-    if &*event.action == "update" && tools.board.look(|board| board.active == 0) {
-        return read::device(tools).await;
     }
     let now = tools.clock.now();
     let known = tools.board.look(|board| known(board, &event.id, now));
