@@ -149,11 +149,12 @@ impl Work {
             })
     }
 
-    /// Changes the app as it is.
+    /// Changes the app as it is. A read of the engine that began before does not know of it.
     pub fn change<R>(&self, set: impl FnOnce(&mut App) -> R) -> R {
-        self.tools
-            .board
-            .change(|board| set(board.device.apps.entry(self.app.clone()).or_default()))
+        self.tools.board.change(|board| {
+            board.touched += 1;
+            set(board.device.apps.entry(self.app.clone()).or_default())
+        })
     }
 
     /// Runs one job of a part: not when it is time to stop, and with its outcome on the board.
