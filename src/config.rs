@@ -169,7 +169,10 @@ pub fn config(
             limits::DISK_RESERVE_MIB,
             0..=1 << 24,
         )? << 20,
-        registry_auth_hosts: args.all("registry-auth-host").map(str::to_owned).collect(),
+        registry_auth_hosts: args
+            .all("registry-auth-host")
+            .map(registry_host)
+            .collect::<Result<_, _>>()?,
         engine: engine_address(env("DOCKER_HOST").as_deref())?,
         dirs,
         warnings,
@@ -311,6 +314,17 @@ fn number<N: std::str::FromStr + PartialOrd + std::fmt::Display>(
             range.end()
         ))),
     }
+}
+
+/// A host, with or without a port. What is more would never be the registry of an image.
+fn registry_host(text: &str) -> Result<String, Usage> {
+    let has_host = Url::parse(&format!("http://{text}")).is_ok();
+    if !has_host || text.contains('/') {
+        return Err(Usage(format!(
+            "--registry-auth-host: expected a host, with or without a port, got '{text}'"
+        )));
+    }
+    Ok(text.to_owned())
 }
 
 /// `IP:PORT`, a path, or either behind `tcp:` or `unix:` (D-27).
@@ -582,6 +596,11 @@ mod tests {
                 "--remote-api-endpoint",
             ),
             (["--host-runtime-dir", "a"], "--host-runtime-dir"),
+            (
+                ["--registry-auth-host", "https://h"],
+                "--registry-auth-host",
+            ),
+            (["--registry-auth-host", "h/v2"], "--registry-auth-host"),
         ] {
             let error = derive(&line, &[], None).unwrap_err();
             assert!(error.0.contains(want), "{line:?}: {}", error.0);

@@ -59,6 +59,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
 /// The same for what failed because the disk is full: who made room waits for no visit, and
 /// a download that cannot fit is not begun all the time (FD-08).
 pub const FULL_RETRY_MAX: Duration = Duration::from_secs(100);
+/// The first try after a registry refused: its token may not have been good yet (R-REG-AUTH-6).
+pub const DENIED_RETRY: Duration = Duration::from_secs(10);
 /// `GET /v3/device*` waits so long for the first read of the engine (D-34).
 pub const FIRST_READ_WAIT: Duration = Duration::from_secs(5);
 /// A reader who comes too early is told to come back after this many seconds.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::pull::Progress;
-use super::{Docker, failure, gone_is_done, unreachable};
+use super::{Docker, failure, gone_is_done, one_line, unreachable};
 use crate::base::percent::percent_encode_segment;
 use crate::limits;
 use crate::model::ImageUri;
@@ -100,16 +100,18 @@ impl Docker {
         let auth = auth.as_deref().map(|auth| ("x-registry-auth", auth));
         let timeouts = Docker::timeouts(limits::PULL_IDLE_TIMEOUT, limits::PULL_IDLE_TIMEOUT);
         let extra = (auth.as_slice(), Some(timeouts));
-        let mut response = self.call_with("POST", &path, None, extra, &doing).await?;
+        let blamed = |error| blame_registry(error, auth.is_some());
+        let called = self.call_with("POST", &path, None, extra, &doing).await;
+        let mut response = called.map_err(blamed)?;
         let (mut progress, mut line, mut told) = (Progress::default(), Vec::new(), 0);
         while response
             .line(limits::ENGINE_LINE_BYTES_MAX, &mut line)
             .await
             .map_err(|err| unreachable(&doing, &err))?
         {
-            let percent = progress
-                .line(&line)
-                .map_err(|said| EngineError::new(failure(&said), doing.as_str(), said))?;
+            let percent = progress.line(&line).map_err(|said| {
+                blamed(EngineError::new(failure(&said), &*doing, one_line(&said)))
+            })?;
             if percent >= told + limits::PULL_PROGRESS_STEP_PERCENT {
                 told = percent - percent % limits::PULL_PROGRESS_STEP_PERCENT;
                 tell(told);
@@ -170,6 +172,30 @@ pub(super) fn blame_image(mut error: EngineError) -> EngineError {
     error
 }
 
+/// Says so when a registry refused (R-REG-AUTH-6). Engines pass it on as whatever they like, 404
+/// and 500 among it: only their words tell it from an image that is not there.
+fn blame_registry(mut error: EngineError, has_key: bool) -> EngineError {
+    let words = [
+        "unauthorized",
+        "no basic auth credentials",
+        "access denied",
+        "access to the resource is denied",
+        ": denied:",
+        "HTTP 401 ",
+        "HTTP 403 ",
+    ];
+    if words.iter().any(|word| error.said.contains(word)) {
+        error.kind = Kind::Denied;
+        let why = if has_key {
+            "the registry refuses this device's key"
+        } else {
+            "the registry refuses, and is not one that gets this device's key"
+        };
+        error.said = format!("{why}: {}", error.said);
+    }
+    error
+}
+
 /// The names of an image that are valid references; `None` without any (state-engine 3.2).
 fn named(listed: Listed) -> Option<ListedImage> {
     let digests = listed.repo_digests.unwrap_or_default().into_iter();
@@ -214,6 +240,30 @@ mod tests {
         for (kind, said, want) in cases {
             let judged = blame_image(EngineError::new(kind, "start", said)).kind;
             assert_eq!(judged, if want { Kind::Damaged } else { kind }, "{said}");
+        }
+    }
+
+    /// What Docker 20.10 and 26.1 and Podman 4.3 say of a refused pull, one line a case.
+    #[test]
+    fn r_reg_auth_6_a_registry_that_refuses() {
+        #[rustfmt::skip]
+        let cases = [
+            ("500: unauthorized: authentication required", true),
+            ("500: Head \"http://127.0.0.1:1/v2/x/manifests/1\": no basic auth credentials", true),
+            ("500: Head \"http://127.0.0.1:1/v2/x/manifests/1\": unauthorized:", true),
+            ("500: Head \"http://127.0.0.1:1/v2/x/manifests/1\": denied:", true),
+            ("500: Head \"http://127.0.0.1:1/v2/x/manifests/1\": error parsing HTTP 403 response body: unexpected end of JSON input: \"\"", true),
+            ("404: pull access denied for x, repository does not exist or may require 'docker login': denied: requested access to the resource is denied", true),
+            ("initializing source docker://h/x:1: reading manifest 1 in h/x: requested access to the resource is denied", true),
+            ("404: manifest for h/x:1 not found: manifest unknown: manifest unknown", false),
+            ("500: open /var/lib/docker/tmp/x: permission denied", false),
+            ("500: Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused", false),
+        ];
+        for (said, want) in cases {
+            let judged = blame_registry(EngineError::new(Kind::Failed, "pull", said), true);
+            let kind = if want { Kind::Denied } else { Kind::Failed };
+            assert_eq!(judged.kind, kind, "{said}");
+            assert!(judged.said.ends_with(said), "{}", judged.said);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use event_listener::{Event, listener};
 
@@ -33,7 +34,7 @@ pub struct Tools {
     /// What containers are told about the device.
     pub facts: Arc<HostFacts>,
     /// First wait after a failure.
-    pub retry: std::time::Duration,
+    pub retry: Duration,
     /// Images pulled at once.
     pub pulls_max: usize,
     /// Nothing is pulled while the engine has fewer bytes free (FD-07).
@@ -203,19 +204,21 @@ impl Work {
 impl Tools {
     /// Notes a failure: in the log, on the board, with the time of the next try (D-19, D-31).
     pub fn trouble(&self, part: &Part, said: &str) {
-        self.trouble_within(part, said, limits::BACKOFF_MAX);
+        self.trouble_within(part, said, None, limits::BACKOFF_MAX);
     }
 
-    /// The same of a call of the engine: a full disk is looked at more often (FD-08).
+    /// The same of a call of the engine: a full disk is looked at more often (FD-08), and a
+    /// registry that refused is asked once more soon (R-REG-AUTH-6).
     pub fn failed(&self, part: &Part, error: &EngineError) {
-        let wait_max = match error.kind {
-            Kind::Full => limits::FULL_RETRY_MAX,
-            _ => limits::BACKOFF_MAX,
+        let (first, wait_max) = match error.kind {
+            Kind::Full => (None, limits::FULL_RETRY_MAX),
+            Kind::Denied => (Some(limits::DENIED_RETRY), limits::BACKOFF_MAX),
+            _ => (None, limits::BACKOFF_MAX),
         };
-        self.trouble_within(part, &error.to_string(), wait_max);
+        self.trouble_within(part, &error.to_string(), first, wait_max);
     }
 
-    fn trouble_within(&self, part: &Part, said: &str, wait_max: std::time::Duration) {
+    fn trouble_within(&self, part: &Part, said: &str, first: Option<Duration>, wait_max: Duration) {
         let now = self.clock.now();
         let chance = fastrand::f64();
         let delay = self.board.change(|board| {
@@ -227,7 +230,9 @@ impl Tools {
                     backoff: Backoff::new(self.retry, limits::BACKOFF_MAX),
                     retry_at: now,
                 });
+            let first = first.filter(|_| trouble.backoff.failures() == 0);
             let delay = trouble.backoff.failed(chance).min(wait_max);
+            let delay = first.unwrap_or(delay);
             trouble.said = said.into();
             trouble.retry_at = now + delay;
             delay

@@ -33,6 +33,8 @@ pub enum Kind {
     Conflict,
     /// The image that it needs is missing, or its layers cannot be read (FD-10).
     Damaged,
+    /// A registry refused (R-REG-AUTH-6).
+    Denied,
     /// Its disk is full. Asking again helps as soon as somebody made room (FD-08).
     Full,
     /// The request itself is wrong. Asking again will not help.

@@ -11,7 +11,9 @@ use crate::base::uptime::Uptime;
 use crate::model::current::{App, Container, Image};
 use crate::model::status::{ContainerStatus, Health, UpdateStatus};
 use crate::model::target::{AppRelease, AppTarget, Dependency, ReleaseTarget, ServiceTarget};
-use crate::model::{AppUuid, NetworkConfig, ReleaseUuid, ServiceConfig, ServiceName, VolumeConfig};
+use crate::model::{
+    AppUuid, ImageUri, NetworkConfig, ReleaseUuid, ServiceConfig, ServiceName, VolumeConfig,
+};
 use crate::plan::board::{Board, Part};
 use crate::plan::converge;
 use crate::plan::rules::{self, Situation, Wait};
@@ -321,7 +323,7 @@ impl<'a> View<'a> {
             image: wanted.image.as_str(),
             config: config(Some(&wanted.config)),
             depends_on: &wanted.depends_on,
-            detail: self.service_detail((uuid, service), waits),
+            detail: self.service_detail((uuid, service), Some(&wanted.image), waits),
         }
     }
 
@@ -341,20 +343,23 @@ impl<'a> View<'a> {
             image: identity.map_or(&*found.image_id, |identity| identity.image.as_str()),
             config: config(identity.map(|identity| &*identity.config)),
             depends_on: &found.depends_on,
-            detail: self.service_detail((uuid, &found.service), waits),
+            detail: self.service_detail((uuid, &found.service), None, waits),
         }
     }
 
     fn service_detail(
         self,
         (uuid, service): (&AppUuid, &ServiceName),
+        image: Option<&ImageUri>,
         waits: &Waits,
     ) -> Option<DetailBody<'a>> {
         if !self.detail {
             return None;
         }
+        let troubles = &self.board.troubles;
+        let of_image = || troubles.get(&Part::Image(image?.clone()));
         let part = Part::Service(uuid.clone(), service.clone());
-        let trouble = self.board.troubles.get(&part);
+        let trouble = troubles.get(&part).or_else(of_image);
         Some(DetailBody {
             waits_for: waits
                 .get(&format!("service '{service}'"))
