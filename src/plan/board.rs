@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::work::Cancel;
 use crate::base::backoff::Backoff;
 use crate::base::latest::Latest;
 use crate::base::uptime::Uptime;
@@ -39,6 +40,9 @@ pub struct Board {
     /// Releases that the backend named since the start: it knows no others, and one
     /// that it does not know spoils a whole report (remote-api 3.3).
     pub known_releases: BTreeSet<ReleaseUuid>,
+    /// Images that are being pulled or about to be, and what makes an end of that. A pull
+    /// belongs to no apply.
+    pub pulls: BTreeMap<ImageUri, Arc<Cancel>>,
     /// What failed and when it is tried again.
     pub troubles: BTreeMap<Part, Trouble>,
     /// Containers, by name, that an action of ours is changing right now.

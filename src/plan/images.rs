@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 
+use async_executor::LocalExecutor;
 use futures_lite::{StreamExt as _, future};
 use mahler::extract::{Args, Res, View};
 use mahler::job::create;
@@ -12,11 +13,11 @@ use mahler::task::{IO, enforce, with_io};
 use mahler::worker::Worker;
 
 use super::board::{Board, Part};
-use super::work::{Active, Cancel, Stopped, Tools};
+use super::work::{Cancel, Stopped, Tools};
 use crate::limits;
 use crate::model::ImageUri;
 use crate::model::current::{Container, Image};
-use crate::model::target::{AppRelease, Strategy};
+use crate::model::target::{AppRelease, DeviceTarget, Strategy};
 use crate::world::engine::{EngineError, ImageFacts, Kind};
 
 /// The planner's state: which images are there.
@@ -25,10 +26,9 @@ struct Images {
     images: Map<String, u8>,
 }
 
-/// The resource of the jobs.
+/// The lane, and the resource of the jobs.
 struct Pulls {
     tools: Tools,
-    cancel: Arc<Cancel>,
     /// One token for each pull that may run.
     tokens: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// The last look found too little room.
@@ -47,6 +47,15 @@ enum Pulled {
 #[derive(Clone)]
 struct Job(Arc<Pulls>);
 
+/// For as long as a pull runs, however it ends.
+struct Token<'p>(&'p async_channel::Sender<()>);
+
+impl Drop for Token<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
 /// Whether an image is there, by what the last look at the engine said.
 pub fn is_there(device: &crate::model::current::Device, uri: &ImageUri) -> bool {
     device
@@ -55,67 +64,138 @@ pub fn is_there(device: &crate::model::current::Device, uri: &ImageUri) -> bool 
         .is_some_and(|image| image.id.is_some())
 }
 
-/// Pulls what is missing of `wanted`, now and whenever something of it disappears,
+/// What the lane acts on: a target, and the images it names.
+#[derive(Default)]
+struct Wanted {
+    target: Option<Arc<DeviceTarget>>,
+    images: Vec<ImageUri>,
+}
+
+/// Pulls what is missing of the target's images, now and whenever something of it disappears,
 /// until it is time to stop.
-pub async fn lane(tools: Tools, cancel: Arc<Cancel>, wanted: Vec<ImageUri>) {
+///
+/// It outlives the applies: an engine throws away the layers of a pull that is broken off, so
+/// one that a newer target still wants goes on (FD-12).
+pub async fn lane(tools: Tools, stop: Arc<Cancel>) {
     let tokens = async_channel::bounded(tools.pulls_max.max(1));
     for _ in 0..tools.pulls_max {
         let _ = tokens.0.try_send(());
     }
     let pulls = Arc::new(Pulls {
-        tools: tools.clone(),
-        cancel: cancel.clone(),
+        tools,
         tokens,
         is_full: AtomicBool::new(false),
     });
-    while !cancel.is_set() {
-        let seen = tools.board.version();
-        let ready = missing(&tools, &wanted);
-        if !ready.is_empty() {
-            // Before a plan is made and told, each time.
-            let stopped = async {
-                cancel.wait().await;
-                None
-            };
-            if let Some(why) = future::or(pulls.no_room(), stopped).await {
-                for uri in ready {
-                    tools.postpone(&Part::Image(uri), &why);
-                }
-                continue;
-            }
-            let _active = Active::begin(&tools.board);
-            run(&pulls, &ready).await;
-            continue;
+    let executor = LocalExecutor::new();
+    let board = &pulls.tools.board;
+    let orderly = async {
+        future::or(stop.wait(), pulls.keep(&executor)).await;
+        pulls.give_up("the agent stops", |_| true);
+        let mut seen = 0;
+        while board.look(|board| !board.pulls.is_empty()) {
+            seen = board.newer(seen).await;
         }
-        let now = tools.clock.now();
-        let next = tools.board.look(|board| board.next_try(None, now));
-        let time = async {
-            match next {
-                Some(at) => tools.clock.sleep_until(at).await,
-                None => future::pending().await,
-            }
-        };
-        let change = async {
-            tools.board.newer(seen).await;
-        };
-        future::or(cancel.wait(), future::or(time, change)).await;
-    }
+    };
+    executor.run(orderly).await;
 }
 
-/// The missing images that may be pulled now.
-fn missing(tools: &Tools, wanted: &[ImageUri]) -> Vec<ImageUri> {
-    let now = tools.clock.now();
-    tools.board.look(|board| {
-        let missing = wanted.iter().filter(|uri| !is_there(&board.device, uri));
-        let may = |uri: &&ImageUri| {
-            !board.is_waiting(&Part::Image((*uri).clone()), now) && !is_held(board, uri)
+impl Pulls {
+    /// Begins pulls and gives up those that nobody wants any more, for ever.
+    async fn keep(self: &Arc<Pulls>, executor: &LocalExecutor<'_>) {
+        let tools = &self.tools;
+        let mut wanted = Wanted::default();
+        loop {
+            let seen = tools.board.version();
+            let ready = self.ready(&mut wanted);
+            if !ready.is_empty() {
+                // Before a plan is made and told, each time.
+                if let Some(why) = self.no_room().await {
+                    for uri in ready {
+                        tools.postpone(&Part::Image(uri), &why);
+                    }
+                    continue;
+                }
+                self.begin(ready, executor);
+                continue;
+            }
+            let now = tools.clock.now();
+            let next = tools.board.look(|board| board.next_try(None, now));
+            let time = async {
+                match next {
+                    Some(at) => tools.clock.sleep_until(at).await,
+                    None => future::pending().await,
+                }
+            };
+            let change = async {
+                tools.board.newer(seen).await;
+            };
+            future::or(time, change).await;
+        }
+    }
+
+    /// Plans some pulls and lets them run beside what runs.
+    fn begin(self: &Arc<Pulls>, ready: Vec<ImageUri>, executor: &LocalExecutor<'_>) {
+        let new = ready.iter().map(|uri| (uri.clone(), Arc::default()));
+        let new: Vec<(_, Arc<Cancel>)> = new.collect();
+        let in_hand = new.iter().cloned();
+        self.tools.board.change(|board| board.pulls.extend(in_hand));
+        let pulls = self.clone();
+        let planned = async move {
+            run(&pulls, &ready).await;
+            // What no job ever took up. The next try of another may be under way.
+            pulls.tools.board.change(|board| {
+                let is_new = |uri: &_, cancel: &_| {
+                    let is_it = |(new, its): &(ImageUri, _)| new == uri && Arc::ptr_eq(its, cancel);
+                    new.iter().any(is_it)
+                };
+                board.pulls.retain(|uri, cancel| !is_new(uri, cancel));
+            });
         };
-        missing
-            .filter(may)
-            .take(limits::WINDOW_MAX)
-            .cloned()
-            .collect()
-    })
+        executor.spawn(planned).detach();
+    }
+
+    /// Stops the pulls of what is so.
+    fn give_up(&self, why: &str, is_so: impl Fn(&ImageUri) -> bool) {
+        let pulls = self.tools.board.look(|board| board.pulls.clone());
+        for (uri, cancel) in pulls.iter().filter(|(uri, _)| is_so(uri)) {
+            log::info!("the pull of image '{uri}' is given up: {why}");
+            cancel.set();
+        }
+    }
+
+    /// The missing images whose pulls may begin now. Takes up a changed target, once its apply
+    /// has read the engine.
+    fn ready(&self, wanted: &mut Wanted) -> Vec<ImageUri> {
+        let board = &self.tools.board;
+        let is_open = |board: &Board| board.is_read && !board.is_preparing;
+        let target = board.look(|board| is_open(board).then(|| board.target.clone()).flatten());
+        let Some(target) = target else {
+            return Vec::new();
+        };
+        if !(wanted.target.as_ref()).is_some_and(|known| Arc::ptr_eq(known, &target)) {
+            let images = super::sweep::wanted(&target);
+            self.give_up("no target names it now", |uri| !images.contains(uri));
+            *wanted = Wanted {
+                target: Some(target),
+                images: images.into_iter().collect(),
+            };
+        }
+        let now = self.tools.clock.now();
+        board.look(|board| {
+            // Those in hand have a plan already, whose queue is to be short.
+            if board.pulls.len() >= self.tools.pulls_max {
+                return Vec::new();
+            }
+            let may = |uri: &&ImageUri| {
+                !is_there(&board.device, uri)
+                    && !board.pulls.contains_key(*uri)
+                    && !board.is_waiting(&Part::Image((*uri).clone()), now)
+                    && !is_held(board, uri)
+            };
+            let ready = wanted.images.iter().filter(may);
+            ready.take(limits::WINDOW_MAX).cloned().collect()
+        })
+    }
 }
 
 /// Whether it is not to be downloaded yet, because everyone who wants it wants its old
@@ -181,6 +261,11 @@ async fn run(pulls: &Arc<Pulls>, ready: &[ImageUri]) {
     }
 }
 
+async fn stopped(cancel: &Cancel) -> Pulled {
+    cancel.wait().await;
+    Pulled::Stopped
+}
+
 /// A mistake of ours; with the back-off it is at least not a busy one.
 fn no_plan(pulls: &Pulls, ready: &[ImageUri], said: &str) {
     for uri in ready {
@@ -205,58 +290,61 @@ fn pull(
 
 impl Pulls {
     async fn pull(&self, uri: &ImageUri) -> Result<(), Stopped> {
-        let part = Part::Image(uri.clone());
-        let token = future::or(async { self.tokens.1.recv().await.is_ok() }, async {
-            self.cancel.wait().await;
-            false
-        });
-        if !token.await || self.cancel.is_set() {
+        let board = &self.tools.board;
+        let Some(cancel) = board.look(|board| board.pulls.get(uri).cloned()) else {
             return Err(Stopped::Interrupted);
-        }
-        let pulled = future::or(self.pull_now(uri), async {
-            self.cancel.wait().await;
-            Pulled::Stopped
-        });
-        let pulled = pulled.await;
-        let _ = self.tokens.0.try_send(());
-        match pulled {
+        };
+        let part = Part::Image(uri.clone());
+        let pulled = async {
+            let _token = self.token().await;
+            self.pull_now(uri).await
+        };
+        match future::or(stopped(&cancel), pulled).await {
             Pulled::There(facts) => {
                 log::info!("image '{uri}' is there");
-                self.show(
-                    uri,
-                    Some(Image {
-                        id: Some(facts.id),
-                        progress: 100,
-                        config: facts.config,
-                    }),
-                );
+                let image = Image {
+                    id: Some(facts.id),
+                    progress: 100,
+                    config: facts.config,
+                };
+                self.end(uri, Some(image));
                 self.tools.clear(&part);
                 Ok(())
             }
             Pulled::NoRoom(why) => {
                 self.tools.postpone(&part, &why);
+                self.end(uri, None);
                 let doing = format!("pull image '{uri}'");
                 Err(EngineError::new(Kind::Failed, doing, why).into())
             }
             Pulled::Failed(error) => {
-                self.show(uri, None);
                 self.tools.failed(&part, &error);
+                self.end(uri, None);
                 Err(error.into())
             }
             Pulled::Stopped => {
-                self.show(uri, None);
+                self.end(uri, None);
+                // What it was pulled for may be clean-up's at once.
+                board.change(|board| board.plans += 1);
                 Err(Stopped::Interrupted)
             }
         }
+    }
+
+    /// Waits until one more pull may run.
+    async fn token(&self) -> Token<'_> {
+        let _ = self.tokens.1.recv().await;
+        Token(&self.tokens.0)
     }
 
     async fn pull_now(&self, uri: &ImageUri) -> Pulled {
         let is_gone = match self.tools.engine.image(uri).await {
             // Somebody else brought it.
             Ok(facts) => return Pulled::There(facts),
-            // Whether it would be ours to remove one day is not known.
-            Err(error) if error.kind == Kind::Unreachable => return Pulled::Failed(error),
-            Err(error) => error.kind == Kind::Gone,
+            Err(error) if error.kind == Kind::Gone => true,
+            Err(error) if error.kind == Kind::Damaged => false,
+            // Pulled without knowing, it would be nobody's to remove.
+            Err(error) => return Pulled::Failed(error),
         };
         // Those before it in the plan may have filled the disk.
         if let Some(why) = self.no_room().await {
@@ -317,26 +405,36 @@ impl Pulls {
     }
 
     async fn pull_here(&self, uri: &ImageUri) -> Result<ImageFacts, EngineError> {
-        self.show(uri, Some(Image::default()));
+        self.show(uri, Image::default());
         let progress = |percent| {
             log::debug!("image '{uri}': {percent} %");
-            self.show(
-                uri,
-                Some(Image {
-                    progress: percent,
-                    ..Image::default()
-                }),
-            );
+            let image = Image {
+                progress: percent,
+                ..Image::default()
+            };
+            self.show(uri, image);
         };
         self.tools.engine.pull(uri, &progress).await?;
         // What counts is what the engine resolves the name to now (W-38).
         self.tools.engine.image(uri).await
     }
 
-    fn show(&self, uri: &ImageUri, image: Option<Image>) {
-        self.tools.board.change(|board| match image {
-            Some(image) => drop(board.device.images.insert(uri.clone(), image)),
-            None => drop(board.device.images.remove(uri)),
+    fn show(&self, uri: &ImageUri, image: Image) {
+        self.tools
+            .board
+            .change(|board| board.device.images.insert(uri.clone(), image));
+    }
+
+    /// A pull is over.
+    fn end(&self, uri: &ImageUri, image: Option<Image>) {
+        self.tools.board.change(|board| {
+            board.pulls.remove(uri);
+            // A read that was under way knows nothing of it.
+            board.touched += 1;
+            match image {
+                Some(image) => drop(board.device.images.insert(uri.clone(), image)),
+                None => drop(board.device.images.remove(uri)),
+            }
         });
     }
 }

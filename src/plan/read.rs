@@ -34,7 +34,7 @@ const STALE_READS_MAX: usize = 3;
 /// `false`: something changed meanwhile, and the board stays as it is.
 async fn read_device(tools: &Tools, anyway: bool) -> Result<bool, EngineError> {
     let touched = tools.board.look(|board| board.touched);
-    let images = images(tools).await?;
+    let mut images = images(tools).await?;
     let mut apps: BTreeMap<AppUuid, App> = BTreeMap::new();
     for (app, (name, container)) in tools.engine.containers().await? {
         apps.entry(app)
@@ -67,6 +67,12 @@ async fn read_device(tools: &Tools, anyway: bool) -> Result<bool, EngineError> {
             let at_work = board.lanes.iter();
             for (uuid, _) in at_work.filter(|(_, lane)| **lane == Lane::Working) {
                 apps.extend(device.apps.remove_entry(uuid));
+            }
+        }
+        // What is being pulled is on no list yet.
+        for uri in board.pulls.keys() {
+            if let Some(image) = device.images.remove(uri) {
+                images.entry(uri.clone()).or_insert(image);
             }
         }
         device.images = images;

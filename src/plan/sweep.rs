@@ -65,6 +65,8 @@ pub fn wanted(target: &DeviceTarget) -> BTreeSet<ImageUri> {
 /// What may not go now: what the accepted target names, and what containers of ours run.
 fn used(board: &Board) -> BTreeSet<ImageUri> {
     let mut used = board.target.as_deref().map(wanted).unwrap_or_default();
+    // One that is pulled for an older target goes when its pull has ended.
+    used.extend(board.pulls.keys().cloned());
     let apps = board.device.apps.values();
     for found in apps.flat_map(|app| app.containers.values()) {
         match &found.identity {

@@ -542,12 +542,17 @@ impl Engine for World {
     fn stop<'a>(&'a self, name: &'a str, _grace: Duration) -> Pending<'a, Result<(), EngineError>> {
         Box::pin(async move {
             let doing = format!("stop container '{name}'");
-            let takes = self.with(|state| state.millis(2000));
+            // Judged when it is asked for: meanwhile the target and the successor may change.
+            let takes = self.with(|state| {
+                if let Some(name) = state.engine.find(name) {
+                    super::checks::on_stop(state, &name, "stopped");
+                }
+                state.millis(2000)
+            });
             self.change(doing.clone(), (Some(name), takes), |state| {
                 let Some(name) = state.engine.find(name) else {
                     return Ok(());
                 };
-                super::checks::on_stop(state, &name, "stopped");
                 if state.engine.containers[&name].will_not_stop {
                     return Err(refuse(Kind::Failed, &doing, "it does not stop"));
                 }
@@ -629,6 +634,7 @@ impl Engine for World {
     ) -> Pending<'a, Result<(), EngineError>> {
         Box::pin(async move {
             let doing = format!("pull '{uri}'");
+            let mut pulling = super::pulls::Pulling::begin(self, uri);
             for percent in [20, 60] {
                 let wait = self.with(|state| state.millis(3000));
                 self.sleep(wait).await;
@@ -637,6 +643,7 @@ impl Engine for World {
                     let chance = state.faults.breaks;
                     (state.chance(chance), state.disk.is_full)
                 });
+                pulling.is_over = is_full || breaks;
                 if is_full {
                     return Err(full(&doing));
                 }
@@ -645,12 +652,14 @@ impl Engine for World {
                     return Err(refuse(Kind::Failed, &doing, "unexpected end of a layer"));
                 }
             }
-            self.change(doing, AT_ONCE, |state| {
+            let pulled = self.change(doing, AT_ONCE, |state| {
                 state.engine.add_image(uri);
                 state.engine.pulled.insert(uri.clone());
                 Ok(())
-            })
-            .await
+            });
+            let pulled = pulled.await;
+            pulling.is_over = true;
+            pulled
         })
     }
 

@@ -32,6 +32,8 @@ use super::world::World;
 pub const DEVICE: &str = "0123456789abcdef0123456789abcdef";
 /// The first wait after a failure.
 pub const RETRY: Duration = Duration::from_secs(2);
+/// Images that are pulled at once.
+pub const PULLS_MAX: usize = 2;
 /// An agent that is polled so often without waiting for anything is busy for ever.
 const POLLS_MAX: u32 = 300;
 /// Between polls.
@@ -128,11 +130,13 @@ pub fn live_and_look(world: &World, given: &Given, until: Uptime, look: impl FnO
             }
         }
         look();
+        world.with(|state| state.is_ending = true);
     });
     // With the runtime every task of the agent is gone.
     drop(runtime);
     let left = world.with(|state| {
         state.note("the agent is gone");
+        state.is_ending = false;
         state.disk.forget();
         let timers = state.forget_timers();
         (timers, state.engine.forget_listeners(), state.board.take())
@@ -164,7 +168,7 @@ async fn agent(world: &World, given: &Given) {
         board: Arc::new(Latest::new(board)),
         facts: Arc::new(facts),
         retry: RETRY,
-        pulls_max: 2,
+        pulls_max: PULLS_MAX,
         disk_reserve: 1 << 20,
     };
     world.with(|state| state.board = Some(tools.board.clone()));

@@ -10,6 +10,7 @@
 //! | [`engine`] | containers, images, networks and volumes as the engine keeps them |
 //! | [`around`] | backend, disk and the directories of services |
 //! | [`life`] | one life of an agent, from start to kill |
+//! | [`pulls`] | what is being pulled |
 //! | [`documents`] | targets, drawn at random |
 //! | [`checks`] | what must never happen, and what must be so in the end |
 //! | [`logged`] | what the agent logs |
@@ -21,6 +22,7 @@ pub mod documents;
 pub mod engine;
 pub mod life;
 pub mod logged;
+pub mod pulls;
 pub mod world;
 
 mod histories;

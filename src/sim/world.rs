@@ -9,7 +9,7 @@ use std::time::Duration;
 use helios::base::uptime::Uptime;
 use helios::flows::seek::seeker::Options;
 use helios::model::target::DeviceTarget;
-use helios::model::{AppUuid, ServiceName};
+use helios::model::{AppUuid, ImageUri, ServiceName};
 use helios::plan::board::Shared;
 use helios::world::Pending;
 use helios::world::clock::Clock;
@@ -82,6 +82,10 @@ pub struct State {
     pub down_since: BTreeMap<(AppUuid, ServiceName), Uptime>,
     /// Containers that a changing call is on right now.
     pub under_change: BTreeSet<Arc<str>>,
+    /// Images that are being pulled right now.
+    pub pulling: BTreeSet<ImageUri>,
+    /// The agent that lives is about to be killed.
+    pub is_ending: bool,
     timers: BTreeMap<(Uptime, u64), Waker>,
     deeds: BTreeMap<(Uptime, u64), Deed>,
     counter: u64,
@@ -115,6 +119,8 @@ impl World {
             has_run: BTreeSet::new(),
             down_since: BTreeMap::new(),
             under_change: BTreeSet::new(),
+            pulling: BTreeSet::new(),
+            is_ending: false,
             timers: BTreeMap::new(),
             deeds: BTreeMap::new(),
             counter: 0,

@@ -78,7 +78,7 @@ async fn watch(tools: &Tools) -> Result<std::convert::Infallible, EngineError> {
         let seen = match future::or(next, quiet).await? {
             Some(event) if is_about_one(&event) => container(tools, &event).await,
             Some(event) => {
-                is_owed |= matches!(&*event.what, "container" | "network" | "volume" | "image");
+                is_owed |= is_about_many(tools, &event);
                 continue;
             }
             // Rare, never about one thing only, and mostly our own doing while plans run.
@@ -99,6 +99,19 @@ async fn watch(tools: &Tools) -> Result<std::convert::Infallible, EngineError> {
 /// all that is known (D-11).
 fn is_about_one(event: &EngineEvent) -> bool {
     &*event.what == "container" && &*event.action != "update"
+}
+
+/// Whether everything is looked at for its sake. Our own pulls look for themselves, and what
+/// plans connect is what their containers were made with.
+fn is_about_many(tools: &Tools, event: &EngineEvent) -> bool {
+    tools.board.look(|board| match (&*event.what, &*event.action) {
+        ("image", "pull") => board.pulls.is_empty(),
+        ("network", "connect" | "disconnect") => board.active == 0,
+        // A container with it starts or ends: nothing that its own events do not say.
+        ("volume", "mount" | "unmount") => false,
+        ("container" | "image" | "network" | "volume", _) => true,
+        _ => false,
+    })
 }
 
 /// Ends when no plan runs.

@@ -9,9 +9,9 @@ use futures_lite::future;
 use crate::base::backoff::Backoff;
 use crate::base::uptime::Uptime;
 use crate::limits;
+use crate::model::AppUuid;
 use crate::model::status::UpdateStatus;
 use crate::model::target::{AppRelease, DeviceTarget};
-use crate::model::{AppUuid, ImageUri};
 use crate::plan::board::{Board, Lane};
 use crate::plan::work::{Cancel, Tools, Work};
 use crate::plan::{converge, images, read, sweep};
@@ -42,12 +42,15 @@ pub async fn run(
     own_container: Option<String>,
     stop: Arc<Cancel>,
 ) {
+    let executor = LocalExecutor::new();
+    let images = executor.spawn(images::lane(tools.clone(), stop.clone()));
     let mut driver = Driver {
+        images,
         seen: tools.board.version(),
         compare_at: tools.clock.now() + limits::COMPARE_INTERVAL,
         was_busy: false,
         apply: None,
-        executor: LocalExecutor::new(),
+        executor,
         own_container,
         tools,
     };
@@ -86,6 +89,8 @@ struct Driver {
     tools: Tools,
     executor: LocalExecutor<'static>,
     apply: Option<Apply>,
+    /// Pulls; they outlive the applies (FD-12).
+    images: async_executor::Task<()>,
     own_container: Option<String>,
     /// The board's version that was looked at last.
     seen: u64,
@@ -128,7 +133,7 @@ impl Driver {
                     apply.ended(executor).await;
                     Happened::Ended
                 }
-                None => future::pending().await,
+                None => executor.run(future::pending()).await,
             }
         };
         let told = async {
@@ -193,6 +198,7 @@ impl Driver {
             apply.cancel.set();
             apply.ended(&self.executor).await;
         }
+        self.executor.run(self.images).await;
     }
 }
 
@@ -211,7 +217,7 @@ async fn compare(tools: &Tools) {
     }
 }
 
-/// One target being applied and kept: a task an app and one for the images.
+/// One target being applied and kept: a task an app and one for clean-up.
 struct Apply {
     cancel: Arc<Cancel>,
     /// Locks of services are disregarded until it is reached.
@@ -284,12 +290,7 @@ async fn begin(
         .change(|board| prepare(board, &target, own_container.as_deref()));
     // One executor a set of lanes: all of them are dropped together.
     let executor = LocalExecutor::new();
-    let mut tasks = Vec::with_capacity(lanes.len() + 2);
-    tasks.push(executor.spawn(images::lane(
-        tools.clone(),
-        cancel.clone(),
-        images_wanted(&target),
-    )));
+    let mut tasks = Vec::with_capacity(lanes.len() + 1);
     tasks.push(executor.spawn(sweeps(tools.clone(), cancel.clone())));
     for uuid in lanes {
         let app = target.apps.get(&uuid).map(|app| Arc::new(app.clone()));
@@ -323,11 +324,6 @@ async fn read_until_it_works(tools: &Tools) {
             .sleep_until(tools.clock.now() + limits::ENGINE_RETRY)
             .await;
     }
-}
-
-/// Apps and services first in the document's order; each image once.
-fn images_wanted(target: &DeviceTarget) -> Vec<ImageUri> {
-    sweep::wanted(target).into_iter().collect()
 }
 
 /// Puts on the board what follows from the target alone; returns the apps that need a lane.
