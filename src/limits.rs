@@ -76,6 +76,12 @@ pub const SHUTDOWN_REPORT: Duration = Duration::from_secs(2);
 pub const REPORT_INTERVAL_MIN: Duration = Duration::from_secs(10);
 /// A report's body (R-REP-8).
 pub const REPORT_BYTES_MAX: usize = 400 * 1024;
+/// The device's own fields are measured so often at most (FD-38).
+pub const VITALS_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// Thermal zones that are looked at for the processor's.
+pub const THERMAL_ZONES_MAX: usize = 32;
+/// Pieces of the kernel's list of addresses.
+pub const NETLINK_ANSWERS_MAX: usize = 64;
 /// `Retry-After` is taken for at most this (R-POLL-2).
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// The known target is handed on again after so long without one (remote-api 2.3).

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_executor::LocalExecutor;
 use futures_lite::{AsyncReadExt as _, future};
 
+use crate::base::hash;
 use crate::base::latest::Latest;
 use crate::base::random;
 use crate::config::{ApiAddress, Config, EngineAddress, RemoteConfig, Stored, Uuid};
@@ -16,6 +17,7 @@ use crate::engine::Docker;
 use crate::flows::api::Api;
 use crate::flows::poll::poller::Timing;
 use crate::flows::poll::{Poll, Trigger};
+use crate::flows::report::fields::Own;
 use crate::flows::seek::{Mailbox, events, local};
 use crate::flows::{poll, report, seek};
 use crate::host::{clock::SystemClock, facts, locks::SharedDirs};
@@ -236,14 +238,14 @@ impl Agent {
         let mut polls = None;
         let mut reports = None;
         if let (Some(remote), Some(trigger)) = (&self.remote, trigger) {
+            let wake = trigger.clone();
             let poll = self.poll(remote, trigger, &mailbox, has_cached);
             let ceiling = poll.timing.interval;
             polls = Some(executor.spawn(poll::run(poll)));
             let last = told.clone();
-            let (remote, tools) = (remote.clone(), self.tools.clone());
-            reports = Some(executor.spawn(async move {
-                report::run(remote, tools, ceiling, async move { last.wait().await }).await;
-            }));
+            let report = self.report(remote, ceiling, wake);
+            let stop = async move { last.wait().await };
+            reports = Some(executor.spawn(report::run(report, stop)));
         }
         let all = async {
             wait_for(signals).await;
@@ -317,6 +319,41 @@ impl Agent {
             uuid: self.uuid.clone(),
             timing,
             has_cached,
+        }
+    }
+
+    fn report(
+        &self,
+        remote: &Arc<dyn Remote>,
+        ceiling: Duration,
+        trigger: Arc<Trigger>,
+    ) -> report::Report {
+        let endpoint = self
+            .config
+            .remote
+            .as_ref()
+            .map_or("", |remote| &remote.endpoint);
+        // The cloud calls it through the VPN, which leads to no loopback.
+        let open = self.config.api.iter().find_map(|address| match address {
+            ApiAddress::Tcp(address) if !address.ip().is_loopback() => Some(address.port()),
+            _ => None,
+        });
+        let (version, variant) = match &self.tools.facts.os_version {
+            Some(version) => (Some(version.clone()), None),
+            None => facts::host_os(),
+        };
+        report::Report {
+            remote: remote.clone(),
+            tools: self.tools.clone(),
+            ceiling,
+            own: Own {
+                os_version: version,
+                os_variant: variant,
+                // It was made when the API was opened, or its absence was said then.
+                api: open.map(|port| (port, local_key(&self.config.dirs.config).ok())),
+            },
+            whom: hash::short(format!("{endpoint} {}", self.uuid).as_bytes()),
+            trigger: Some(trigger),
         }
     }
 

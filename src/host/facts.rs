@@ -21,6 +21,35 @@ pub fn kernel() -> Option<String> {
     Some(release.trim().to_owned()).filter(|release| !release.is_empty())
 }
 
+/// Name and variant of the system that this program runs on, as it calls itself; neither
+/// in a container, which has a system of its own.
+#[must_use]
+pub fn host_os() -> (Option<String>, Option<String>) {
+    if is_contained() {
+        return (None, None);
+    }
+    let text = ["/etc/os-release", "/usr/lib/os-release"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok());
+    let text = text.unwrap_or_default();
+    let variant = os_release(&text, "VARIANT_ID").filter(|id| id == "dev" || id == "prod");
+    (os_release(&text, "PRETTY_NAME"), variant)
+}
+
+/// A value of `os-release(5)`, without its quotes.
+fn os_release(text: &str, name: &str) -> Option<String> {
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
+    let value = value.trim().trim_matches(['"', '\'']);
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+fn is_contained() -> bool {
+    ["/.dockerenv", "/run/.containerenv"]
+        .iter()
+        .any(|mark| Path::new(mark).exists())
+}
+
 /// Bytes that are free to an ordinary user on the file system of `dir` (FD-07).
 #[must_use]
 pub fn free_bytes(dir: &str) -> Option<u64> {
@@ -33,11 +62,27 @@ pub fn free_bytes(dir: &str) -> Option<u64> {
 /// (FD-41).
 #[must_use]
 pub fn own_container() -> Option<String> {
-    let in_container = ["/.dockerenv", "/run/.containerenv"]
-        .iter()
-        .any(|mark| Path::new(mark).exists());
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     let name = name.trim();
     let is_id = name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (in_container && is_id).then(|| name.to_owned())
+    (is_contained() && is_id).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ra_3_4_the_system_s_name() {
+        let text = "NAME=x\nPRETTY_NAME=\"balenaOS 6.5.39\"\nVARIANT_ID=prod\nEMPTY=\"\"\n";
+        let rows = [
+            ("PRETTY_NAME", Some("balenaOS 6.5.39")),
+            ("VARIANT_ID", Some("prod")),
+            ("EMPTY", None),
+            ("NAM", None),
+        ];
+        for (name, want) in rows {
+            assert_eq!(os_release(text, name).as_deref(), want, "{name}");
+        }
+    }
 }

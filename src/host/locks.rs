@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::base::random;
-use crate::world::host::{Host, LockRefused};
+use crate::world::host::{Host, LockRefused, Vitals};
 
 /// The lock files of a directory, today's name first (target-state 7.2).
 const FILES: [&str; 2] = ["updates.lock", "resin-updates.lock"];
@@ -153,6 +153,10 @@ impl Host for SharedDirs {
 
     fn free_bytes(&self, dir: &str) -> Option<u64> {
         super::facts::free_bytes(dir)
+    }
+
+    fn vitals(&self) -> Vitals {
+        super::vitals::vitals()
     }
 }
 

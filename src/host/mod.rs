@@ -3,3 +3,4 @@
 pub mod clock;
 pub mod facts;
 pub mod locks;
+pub mod vitals;

@@ -31,7 +31,7 @@ mod service;
 mod vectors;
 
 pub use app::{app_target, app_target_for};
-pub use contract::Facts;
+pub use contract::{Facts, SUPERVISOR_VERSION};
 pub use device::{device_target, device_target_for};
 pub use host::is_supervisor;
 

@@ -37,7 +37,7 @@ pub struct Board {
     pub target: Option<Arc<DeviceTarget>>,
     /// Apps of the last target from the backend: the ones it is told about.
     pub authorized: Option<BTreeSet<AppUuid>>,
-    /// Releases that the backend named since the start: it knows no others, and one
+    /// Releases that the backend named, in a former run too: it knows no others, and one
     /// that it does not know spoils a whole report (remote-api 3.3).
     pub known_releases: BTreeSet<ReleaseUuid>,
     /// Images that are being pulled or about to be, and what makes an end of that. A pull

@@ -195,7 +195,17 @@ async fn agent(world: &World, given: &Given) {
         has_cached,
     }));
     let remote = given.remote.clone();
-    let _reports = executor.spawn(report::run(remote, tools, POLL, future::pending()));
+    let _reports = executor.spawn(report::run(
+        report::Report {
+            remote,
+            tools,
+            ceiling: POLL,
+            own: Default::default(),
+            whom: 1,
+            trigger: None,
+        },
+        future::pending(),
+    ));
     executor.run(future::pending::<()>()).await;
 }
 

@@ -18,6 +18,27 @@ impl fmt::Display for LockRefused {
     }
 }
 
+/// What a machine measures of itself (remote-api 3.4). `None` and empty: it cannot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// Ticks that its processors worked, and ticks in all, since it started.
+    pub cpu_ticks: Option<(u64, u64)>,
+    /// MiB in use, caches aside, and MiB in all.
+    pub memory: Option<(u64, u64)>,
+    /// The same of the disk that holds the data.
+    pub storage: Option<(u64, u64)>,
+    /// Degrees Celsius.
+    pub cpu_temp: Option<i64>,
+    /// The board's serial number.
+    pub cpu_id: Option<String>,
+    /// Its supply is too weak.
+    pub is_undervolted: bool,
+    /// Hardware addresses, space between them.
+    pub mac_address: String,
+    /// Addresses that others may reach it at, space between them.
+    pub ip_address: String,
+}
+
 /// Directories of the host that services see at `/tmp/balena` (D-38). `dir` is always the
 /// host's name of one; a directory that this agent cannot see has no locks and no news.
 ///
@@ -47,4 +68,9 @@ pub trait Host: Send + Sync {
     /// Bytes that are free to an ordinary user where `dir` is; `None` when this agent
     /// cannot see it (FD-07).
     fn free_bytes(&self, dir: &str) -> Option<u64>;
+
+    /// Measures the machine. Takes a millisecond; nothing of it is kept.
+    fn vitals(&self) -> Vitals {
+        Vitals::default()
+    }
 }

@@ -22,13 +22,25 @@ use poller::{Answer, Ask, Poller, Timing};
 
 /// Where requests to poll now are handed in.
 #[derive(Default)]
-pub struct Trigger(Latest<Option<Options>>);
+pub struct Trigger(Latest<Option<Ask>>);
 
 impl Trigger {
     /// Polls as soon as allowed, and hands the target on in any case.
     pub fn pull(&self, options: Options) {
+        self.ask(Ask {
+            reemit: true,
+            options,
+        });
+    }
+
+    /// Polls as soon as allowed, to see whether the backend still knows this device.
+    pub fn verify(&self) {
+        self.ask(Ask::default());
+    }
+
+    fn ask(&self, ask: Ask) {
         self.0
-            .change(|wish| *wish = Some(wish.unwrap_or_default().or(options)));
+            .change(|wish| *wish = Some(poller::merge(wish.unwrap_or_default(), ask)));
     }
 }
 
@@ -51,7 +63,7 @@ pub struct Poll {
 }
 
 enum Event {
-    Request(Options),
+    Request(Ask),
     Answer(Result<Polled, RemoteError>),
     Time,
 }
@@ -82,7 +94,7 @@ pub async fn run(poll: Poll) {
             future::or(answer, future::or(request, time)).await
         };
         match event {
-            Event::Request(options) => poller.on_request(clock.now(), options),
+            Event::Request(ask) => poller.on_request(clock.now(), ask),
             Event::Answer(answer) => {
                 in_flight = None;
                 let (answer, document) = poll.judge(answer);

@@ -115,11 +115,7 @@ impl Poller {
     /// Someone wants a poll now. It waits for neither period nor back-off, only for
     /// the minimum interval and for what the server asked. A request under way may
     /// have been answered before the change that the caller knows of: another follows.
-    pub fn on_request(&mut self, now: Uptime, options: Options) {
-        let wish = Ask {
-            reemit: true,
-            options,
-        };
+    pub fn on_request(&mut self, now: Uptime, wish: Ask) {
         self.wanted = Some(merge(self.wanted.unwrap_or_default(), wish));
         // A wait that only back-off made is over.
         self.not_before = self.not_before.min(now + self.timing.interval_min);
@@ -200,7 +196,8 @@ impl Poller {
     }
 }
 
-const fn merge(one: Ask, two: Ask) -> Ask {
+/// Both wishes in one (R-POLL-5).
+pub(super) const fn merge(one: Ask, two: Ask) -> Ask {
     Ask {
         reemit: one.reemit || two.reemit,
         options: one.options.or(two.options),
@@ -223,6 +220,13 @@ mod tests {
 
     fn at(secs: u32) -> Uptime {
         Uptime::from_start(S * secs)
+    }
+
+    const fn ask(options: Options) -> Ask {
+        Ask {
+            reemit: true,
+            options,
+        }
     }
 
     fn poller(has_cached: bool) -> Poller {
@@ -309,7 +313,7 @@ mod tests {
             poller.asking = Some(Ask::default());
         }
         poller.on_answer(at(0), Answer::Later(None), 1.0);
-        poller.on_request(at(1), FORCE);
+        poller.on_request(at(1), ask(FORCE));
         assert_eq!(poller.wake_at(), at(11));
         let ask = poller.on_time(at(11)).unwrap();
         assert_eq!(
@@ -327,7 +331,7 @@ mod tests {
         poller.on_time(at(0));
         poller.on_answer(at(0), Answer::Later(Some(100_000 * S)), 0.0);
         assert_eq!(poller.wake_at(), at(3600));
-        poller.on_request(at(1), NONE);
+        poller.on_request(at(1), ask(NONE));
         assert_eq!(
             poller.wake_at(),
             at(60),
@@ -342,14 +346,12 @@ mod tests {
     fn r_poll_5_triggers_add_up_and_no_answer_is_lost() {
         let mut poller = poller(false);
         poller.on_time(at(0));
-        poller.on_request(at(1), FORCE);
-        poller.on_request(
-            at(1),
-            Options {
-                force: false,
-                cancel: true,
-            },
-        );
+        poller.on_request(at(1), ask(FORCE));
+        let cancel = Options {
+            force: false,
+            cancel: true,
+        };
+        poller.on_request(at(1), ask(cancel));
         assert!(
             poller.on_answer(at(2), Answer::Changed, 0.0).is_some(),
             "it is handed on"

@@ -5,134 +5,250 @@ use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::base::hash;
+use crate::flows::poll::Trigger;
 use crate::limits;
 use crate::model::status::UpdateStatus;
+use crate::plan::board::Board;
 use crate::plan::work::Tools;
 use crate::world::remote::{Remote, RemoteError, RemoteKind};
 
+pub mod fields;
 pub mod reporter;
 pub mod wire;
 
+use fields::{Field, Own};
 use reporter::Reporter;
+use wire::Detail;
 
-/// The hash of the last accepted report, for the next run (R-REP-4).
+/// What the backend accepted last, for the next run (R-REP-4).
 const DOCUMENT: &str = "reported";
 
+/// What the driver needs.
+pub struct Report {
+    /// The backend.
+    pub remote: Arc<dyn Remote>,
+    /// Time, store, board and host.
+    pub tools: Tools,
+    /// The longest wait after a failure: the poll interval.
+    pub ceiling: Duration,
+    /// What stays the same.
+    pub own: Own,
+    /// Stands for this device at this backend: a record of another one says nothing.
+    pub whom: u64,
+    /// Asked to poll when the backend refuses the key, which tells why (R-REP-5).
+    pub trigger: Option<Arc<Trigger>>,
+}
+
+/// A report under way.
+struct Flow {
+    with: Report,
+    reporter: Reporter,
+    /// The processor's ticks when they were measured last.
+    ticks: Option<(u64, u64)>,
+    /// The last failure in words: the same one is news only once.
+    said: String,
+    /// Releases in the record on disk.
+    recorded: usize,
+    /// The record on disk names something lasting as accepted.
+    is_recorded: bool,
+}
+
+/// What would be sent.
+struct Draft {
+    fields: Vec<Field>,
+    detail: Detail,
+    /// Nothing is on the way somewhere.
+    is_settled: bool,
+}
+
 /// Runs until `stop` ends, and then sends what is still to be told (R-REP-12).
-/// `ceiling` is the longest wait after a failure: the poll interval.
-pub async fn run(
-    remote: Arc<dyn Remote>,
-    tools: Tools,
-    ceiling: Duration,
-    stop: impl Future<Output = ()>,
-) {
-    let sent = crate::plan::read::document(&tools, DOCUMENT).await;
-    let mut is_kept = sent.is_some();
-    let mut reporter = Reporter::new(tools.clock.now(), ceiling, sent);
+pub async fn run(with: Report, stop: impl Future<Output = ()>) {
+    // Noise and absence are the same: all is reported once more.
+    let record = with.tools.store.get(DOCUMENT).await.ok().flatten();
+    let record = record.unwrap_or_default();
+    let (sent, releases) = fields::recorded(&record, with.whom);
+    with.tools.board.change_if(|board| {
+        // Former releases that still run are known to the backend.
+        board
+            .known_releases
+            .extend(releases.iter().map(|&release| release.into()));
+        false
+    });
+    let reporter = Reporter::new(with.tools.clock.now(), with.ceiling, sent);
+    let recorded = releases.len();
+    let mut flow = Flow {
+        with,
+        reporter,
+        ticks: None,
+        said: String::new(),
+        recorded,
+        is_recorded: sent.iter().any(Option::is_some),
+    };
+    future::or(stop, flow.report()).await;
+    let now = flow.with.tools.clock.now();
+    let Some(draft) = flow
+        .draft(now, false)
+        .filter(|draft| !draft.fields.is_empty())
+    else {
+        return;
+    };
+    let clock = flow.with.tools.clock.clone();
     future::or(
-        stop,
-        report(&*remote, &tools, (&mut reporter, &mut is_kept)),
+        flow.send(draft),
+        clock.sleep_until(now + limits::SHUTDOWN_REPORT),
     )
     .await;
-    let left = tools
-        .board
-        .look(wire::body)
-        .map(|body| (hash::short(&body), body));
-    if let Some((hash, body)) = left.filter(|(hash, _)| reporter.is_stale(*hash)) {
-        let late = tools.clock.now() + limits::SHUTDOWN_REPORT;
-        let send = async {
-            forget(&tools, &mut is_kept).await;
-            if send(&*remote, body).await.is_ok() {
-                remember(&tools, hash).await;
-            }
-        };
-        future::or(send, tools.clock.sleep_until(late)).await;
-    }
 }
 
-/// Never ends.
-async fn report(
-    remote: &dyn Remote,
-    tools: &Tools,
-    (reporter, is_kept): (&mut Reporter, &mut bool),
-) {
-    let mut seen = 0;
-    loop {
-        match reporter.wake_at() {
-            None => {
-                seen = tools.board.newer(seen).await;
-                reporter.on_change();
+impl Flow {
+    /// Never ends.
+    async fn report(&mut self) {
+        let (board, clock) = (self.with.tools.board.clone(), self.with.tools.clock.clone());
+        let mut seen = 0;
+        loop {
+            let is_dirty = self.reporter.is_dirty();
+            let time = async {
+                match self.reporter.wake_at() {
+                    Some(at) => clock.sleep_until(at).await,
+                    None => future::pending().await,
+                }
+                None
+            };
+            let change = async {
+                match is_dirty {
+                    // It is looked at in any case.
+                    true => future::pending().await,
+                    false => Some(board.newer(seen).await),
+                }
+            };
+            if let Some(version) = future::or(time, change).await {
+                seen = version;
+                self.reporter.on_change();
+                continue;
             }
-            Some(at) => {
-                tools.clock.sleep_until(at).await;
-                seen = tools.board.version();
-                one(remote, tools, (reporter, is_kept)).await;
+            seen = board.version();
+            let now = clock.now();
+            let Some(draft) = self.draft(now, self.reporter.is_vitals_due(now)) else {
+                self.reporter.on_nothing();
+                continue;
+            };
+            if self.reporter.on_time(now, !draft.fields.is_empty()) {
+                self.send(draft).await;
             }
         }
     }
-}
 
-async fn one(remote: &dyn Remote, tools: &Tools, (reporter, is_kept): (&mut Reporter, &mut bool)) {
-    let now = tools.clock.now();
-    let (body, is_done) = tools.board.look(|board| {
-        (
-            wire::body(board),
-            board.status != UpdateStatus::ApplyingChanges,
-        )
-    });
-    let Some(body) = body else {
-        return reporter.on_nothing();
-    };
-    let hash = hash::short(&body);
-    if !reporter.on_time(now, hash) {
-        return;
+    /// What is news now; `None` while there is nothing to tell.
+    fn draft(&mut self, now: crate::base::uptime::Uptime, with_own: bool) -> Option<Draft> {
+        let reporter = &self.reporter;
+        let board = &self.with.tools.board;
+        let (mut fields, detail, metrics, is_settled) = board.look(|board| {
+            let (apps, detail) = fitting(board, reporter.detail(now))?;
+            let target = board.target.as_ref();
+            let metrics = target.and_then(|target| target.knobs.hardware_metrics);
+            let is_settled = board.status != UpdateStatus::ApplyingChanges;
+            Some((
+                vec![Field::apps(apps)],
+                detail,
+                metrics != Some(false),
+                is_settled,
+            ))
+        })?;
+        if with_own {
+            let vitals = self.with.tools.host.vitals();
+            fields.extend(fields::fields(&self.with.own, &vitals, self.ticks, metrics));
+            self.ticks = vitals.cpu_ticks;
+            self.reporter.on_vitals(now);
+        }
+        self.reporter.news(&mut fields);
+        Some(Draft {
+            fields,
+            detail,
+            is_settled,
+        })
     }
-    forget(tools, is_kept).await;
-    match send(remote, body).await {
-        Ok(()) => {
-            reporter.on_sent(hash);
-            log::debug!("report: sent");
-            // What is on the way somewhere is not worth a write.
-            if is_done {
-                *is_kept = true;
-                remember(tools, hash).await;
+
+    async fn send(&mut self, draft: Draft) {
+        // From here on the backend may know it, whatever the answer is, and whoever reads it.
+        self.reporter.on_sending(&draft.fields);
+        if self.is_recorded && draft.is_lasting() {
+            self.record().await;
+            self.is_recorded = false;
+        }
+        let body = fields::body(&self.with.tools.facts.uuid, &draft.fields);
+        let sent = self.with.remote.report(&body).await;
+        drop(body);
+        match sent {
+            Ok(()) => {
+                self.reporter.on_sent(&draft.fields, draft.detail);
+                match std::mem::take(&mut self.said).is_empty() {
+                    true => log::debug!("report: sent"),
+                    false => log::info!("report: accepted again"),
+                }
+                self.remember(&draft).await;
             }
-        }
-        Err(error) => {
-            let delay = reporter.on_failed(tools.clock.now(), error.kind, fastrand::f64());
-            log::warn!("report: {error}; next try in {} s", delay.as_secs());
+            Err(error) => self.failed(&draft, error),
         }
     }
-}
 
-async fn send(remote: &dyn Remote, body: Vec<u8>) -> Result<(), RemoteError> {
-    if body.len() > limits::REPORT_BYTES_MAX {
-        let said = format!(
-            "the report has {} bytes, more than the backend takes",
-            body.len()
-        );
-        return Err(RemoteError {
-            kind: RemoteKind::Refused(413),
-            said,
+    fn failed(&mut self, draft: &Draft, error: RemoteError) {
+        let now = self.with.tools.clock.now();
+        let chance = fastrand::f64();
+        let delay = self
+            .reporter
+            .on_failed(now, error.kind, &draft.fields, chance);
+        let secs = delay.as_secs();
+        if error.said == self.said {
+            return log::debug!("report: {error}; next try in {secs} s");
+        }
+        log::warn!("report: {error}; next try in {secs} s");
+        self.said = error.said;
+        if error.kind == RemoteKind::Unauthorized
+            && let Some(trigger) = &self.with.trigger
+        {
+            trigger.verify();
+        }
+    }
+
+    /// Writes down what was accepted. What is on the way somewhere, or measured all the
+    /// time, is not worth a write (FD-33).
+    async fn remember(&mut self, draft: &Draft) {
+        let known = |board: &Board| board.known_releases.len();
+        let count = self.with.tools.board.look(known);
+        let is_worth_it = draft.is_settled && draft.is_lasting();
+        if is_worth_it || count != self.recorded {
+            self.recorded = count;
+            self.is_recorded |= is_worth_it;
+            self.record().await;
+        }
+    }
+
+    async fn record(&self) {
+        let tools = &self.with.tools;
+        let record = tools.board.look(|board| {
+            let known = board.known_releases.iter().map(|release| release.as_str());
+            fields::record(self.with.whom, self.reporter.sent(), known)
         });
-    }
-    remote.report(&body).await
-}
-
-/// Before something else is sent: an agent that is killed after that, and comes back to the
-/// state that is remembered, would say nothing of it.
-async fn forget(tools: &Tools, is_kept: &mut bool) {
-    if *is_kept {
-        match tools.store.delete(DOCUMENT).await {
-            Ok(()) => *is_kept = false,
-            Err(error) => log::warn!("{error}"),
+        if let Err(error) = tools.store.put(DOCUMENT, record.as_bytes()).await {
+            log::warn!("{error}");
         }
     }
 }
 
-async fn remember(tools: &Tools, hash: u64) {
-    if let Err(error) = tools.store.put(DOCUMENT, hash.to_string().as_bytes()).await {
-        log::warn!("{error}");
+impl Draft {
+    /// Whether it says something that is not measured all the time.
+    fn is_lasting(&self) -> bool {
+        self.fields.iter().any(|field| !field.is_metric())
     }
+}
+
+/// As much as the backend takes in one report (R-REP-8).
+fn fitting(board: &Board, wanted: Detail) -> Option<(Vec<u8>, Detail)> {
+    let mut apps = (wire::apps(board, wanted)?, wanted);
+    for less in [Detail::Short, Detail::Lean] {
+        if apps.0.len() > limits::REPORT_BYTES_MAX {
+            apps = (wire::apps(board, less)?, less);
+        }
+    }
+    Some(apps)
 }

@@ -28,8 +28,24 @@ struct ReleaseReport<'a> {
 struct ServiceReport {
     image: String,
     status: &'static str,
-    /// An absent value would keep the old one (remote-api 0.7 row 3).
-    download_progress: Option<u8>,
+    #[serde(skip_serializing_if = "Progressed::is_untold")]
+    download_progress: Progressed,
+}
+
+/// How far a download is.
+#[derive(Serialize, Clone, Copy, PartialEq, Eq)]
+#[serde(untagged)]
+enum Progressed {
+    /// `None`, said as `null`: there is none. An absent value would keep the old one
+    /// (remote-api 0.7 row 3).
+    Told(Option<u8>),
+    Untold,
+}
+
+impl Progressed {
+    fn is_untold(&self) -> bool {
+        *self == Progressed::Untold
+    }
 }
 
 /// In the backend's order: the lowest counts.
@@ -49,23 +65,37 @@ enum Progress {
     Done,
 }
 
-/// The report's body, `None` while there is nothing to tell: no target of the
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// All of it.
+    Full,
+    /// Without the progress of downloads.
+    Short,
+    /// Also without rejected and former releases, which the backend may not know (R-REP-5).
+    Lean,
+}
+
+/// The apps of a report, `None` while there is nothing to tell: no target of the
 /// backend is known (R-REP-2), or the engine was not read yet.
 #[must_use]
-pub fn body(board: &Board) -> Option<Vec<u8>> {
+pub fn apps(board: &Board, detail: Detail) -> Option<Vec<u8>> {
     let authorized = board.authorized.as_ref().filter(|_| board.is_read)?;
     let target = board.target.as_deref()?;
     let apps: BTreeMap<&str, AppReport<'_>> = authorized
         .iter()
-        .filter_map(|uuid| Some((uuid.as_str(), app(board, target, uuid)?)))
+        .filter_map(|uuid| Some((uuid.as_str(), app(board, target, uuid, detail)?)))
         .filter(|(_, app)| !app.releases.is_empty())
         .collect();
-    let device = BTreeMap::from([("apps", apps)]);
-    let report = BTreeMap::from([(&*board.device.uuid, device)]);
-    serde_json::to_vec(&report).ok()
+    serde_json::to_vec(&apps).ok()
 }
 
-fn app<'a>(board: &'a Board, target: &'a DeviceTarget, uuid: &'a AppUuid) -> Option<AppReport<'a>> {
+fn app<'a>(
+    board: &'a Board,
+    target: &'a DeviceTarget,
+    uuid: &'a AppUuid,
+    detail: Detail,
+) -> Option<AppReport<'a>> {
     if let Some(supervisor) = target.supervisor.as_ref().filter(|app| app.app == *uuid) {
         return Some(supervisor_app(&supervisor.release, &supervisor.services));
     }
@@ -80,13 +110,18 @@ fn app<'a>(board: &'a Board, target: &'a DeviceTarget, uuid: &'a AppUuid) -> Opt
     let mut release_uuid = None;
     match target.apps.get(uuid).map(|app| &app.release) {
         Some(AppRelease::Wanted(release, _)) if board.known_releases.contains(release) => {
-            let report = wanted(board, target, uuid, current, &mut seen)?;
+            let mut report = wanted(board, target, uuid, current, &mut seen)?;
+            if detail != Detail::Full {
+                for service in report.services.values_mut() {
+                    service.download_progress = Progressed::Untold;
+                }
+            }
             if report.update_status == Progress::Done {
                 release_uuid = Some(release.as_str());
             }
             releases.insert(release.as_str(), report);
         }
-        Some(AppRelease::Rejected(rejection)) => {
+        Some(AppRelease::Rejected(rejection)) if detail != Detail::Lean => {
             if let Some(release) = &rejection.release {
                 let report = ReleaseReport {
                     update_status: Progress::Rejected,
@@ -97,7 +132,9 @@ fn app<'a>(board: &'a Board, target: &'a DeviceTarget, uuid: &'a AppUuid) -> Opt
         }
         _ => {}
     }
-    former(board, current, &seen, &mut releases);
+    if detail != Detail::Lean {
+        former(board, current, &seen, &mut releases);
+    }
     Some(AppReport {
         release_uuid,
         releases,
@@ -113,7 +150,7 @@ fn supervisor_app<'a>(
         let report = ServiceReport {
             image: image(uri),
             status: "Running",
-            download_progress: None,
+            download_progress: Progressed::Told(None),
         };
         (name.as_str(), report)
     });
@@ -185,7 +222,7 @@ fn wanted<'a>(
         let report = ServiceReport {
             image: image(&wanted.image),
             status: status.0,
-            download_progress: status.1,
+            download_progress: Progressed::Told(status.1),
         };
         services.insert(service.as_str(), report);
     }
@@ -209,11 +246,11 @@ fn former<'a>(
         if seen.contains(&*found.id) || !board.known_releases.contains(&found.release) {
             continue;
         }
-        let (status, download_progress) = container(found);
+        let (status, progress) = container(found);
         let report = ServiceReport {
             image: image(&identity.image),
             status,
-            download_progress,
+            download_progress: Progressed::Told(progress),
         };
         let release = releases
             .entry(found.release.as_str())

@@ -150,12 +150,17 @@ fn authorize(board: &mut Board, target: &DeviceTarget) {
         AppRelease::Rejected(rejection) => rejection.release.as_ref(),
     });
     if board.known_releases.len() > KNOWN_RELEASES_MAX {
-        board.known_releases.clear();
+        // Those that still run go on being reported.
+        let apps = &board.device.apps;
+        board.known_releases.retain(|release| {
+            let mut all = apps.values().flat_map(|app| app.containers.values());
+            all.any(|container| container.release == *release)
+        });
     }
     board
         .known_releases
         .extend(releases.chain(supervisor.map(|app| &app.release)).cloned());
 }
 
-/// Releases that are remembered as known to the backend; then it starts afresh.
+/// Releases that are remembered as known to the backend; then only those that run.
 const KNOWN_RELEASES_MAX: usize = 64;

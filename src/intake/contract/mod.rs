@@ -23,7 +23,7 @@ pub struct Facts {
 }
 
 /// The version of the supervisor whose ways this agent has (D-39).
-const SUPERVISOR_VERSION: &str = "19.0.5";
+pub const SUPERVISOR_VERSION: &str = "19.0.5";
 /// What the device understands of compositions (D-39).
 const SPEC: (&str, &str) = ("compose", "2.0.0");
 
