@@ -279,6 +279,9 @@ impl Agent {
                 Ok(target) => Some(target),
                 Err(why) => {
                     log::warn!("the cached target is not used: {why}");
+                    if let Some(remote) = &self.remote {
+                        remote.forget();
+                    }
                     None
                 }
             }

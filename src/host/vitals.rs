@@ -208,11 +208,7 @@ fn ipv6(if_inet6: &str) -> Vec<Ipv6Addr> {
 /// Asks the kernel for all IPv4 addresses (rtnetlink(7)): the one place that has them
 /// with the interface's name.
 fn ask_ipv4(found: &mut Vec<String>) -> rustix::io::Result<()> {
-    let socket = rustix::net::socket(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        None,
-    )?;
+    let socket = rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
     let mut question = [0; 24];
     question[..4].copy_from_slice(&24_u32.to_ne_bytes());
     question[4..6].copy_from_slice(&RTM_GETADDR.to_ne_bytes());

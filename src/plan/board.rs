@@ -23,6 +23,8 @@ pub struct Board {
     pub device: Device,
     /// Why the backend's newest document is no target; what was accepted before stays.
     pub refused: Option<Arc<str>>,
+    /// Why the last poll brought nothing; `None` when it did.
+    pub backend_down: Option<Arc<str>>,
     /// Why the engine does not answer; `None` when it does.
     pub engine_down: Option<Arc<str>>,
     /// Whether the engine was read at all since the start (D-34).

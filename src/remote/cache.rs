@@ -1,7 +1,8 @@
 //! The last target on disk, so that the next start needs no network (FD-25, R-POLL-9).
 //!
-//! One file a poll URL, as upstream names it (state-engine 8.2): a JSON object with
-//! the ETag, a checksum and the document. Upstream's, without checksum, is read too.
+//! One file a poll URL, as upstream names it (state-engine 8.2): a JSON object with the
+//! ETag, the document, its checksum, whose key it was fetched with and when. Upstream's
+//! has the first two alone and is read too.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -23,6 +24,12 @@ struct Entry<'a> {
     /// SHA-256 of the value's bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
+    /// The beginning of the key's hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whose: Option<String>,
+    /// Seconds since the epoch, for whoever looks at the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fetched: Option<i64>,
 }
 
 /// Where the answer of this poll URL is kept.
@@ -30,14 +37,20 @@ pub(super) fn file(dir: &Path, poll_url: &str) -> PathBuf {
     dir.join(format!("{}.json", hash::sha256_hex(poll_url.as_bytes())))
 }
 
-/// The ETag and the document. What cannot be read counts as absent.
-pub(super) fn read(file: &Path) -> Option<(Option<String>, Vec<u8>)> {
+/// The ETag and the document. What cannot be read, or was fetched with another key than
+/// `whose`, counts as absent.
+pub(super) fn read(file: &Path, whose: &str) -> Option<(Option<String>, Vec<u8>)> {
     let mut bytes = Vec::new();
-    let opened = File::open(file).ok()?;
-    opened
-        .take(limits::DOCUMENT_BYTES_MAX as u64)
-        .read_to_end(&mut bytes)
-        .ok()?;
+    let opened = File::open(file).and_then(|opened| {
+        let mut limited = opened.take(limits::DOCUMENT_BYTES_MAX as u64);
+        limited.read_to_end(&mut bytes)
+    });
+    if let Err(error) = opened {
+        if error.kind() != io::ErrorKind::NotFound {
+            log::warn!("the cached target cannot be read and is not used: {error}");
+        }
+        return None;
+    }
     let entry: Entry<'_> = match serde_json::from_slice(&bytes) {
         Ok(entry) => entry,
         Err(error) => {
@@ -45,6 +58,10 @@ pub(super) fn read(file: &Path) -> Option<(Option<String>, Vec<u8>)> {
             return None;
         }
     };
+    if entry.whose.is_some_and(|known| known != whose) {
+        log::warn!("the cached target was fetched with another key and is not used");
+        return None;
+    }
     let value = entry.value.get().as_bytes();
     if entry
         .sha256
@@ -57,12 +74,19 @@ pub(super) fn read(file: &Path) -> Option<(Option<String>, Vec<u8>)> {
 }
 
 /// Replaces the file; after a power cut the old or the new one is there.
-pub(super) fn write(file: &Path, etag: Option<&str>, document: &[u8]) -> io::Result<()> {
+pub(super) fn write(
+    file: &Path,
+    etag: Option<&str>,
+    whose: &str,
+    document: &[u8],
+) -> io::Result<()> {
     let value: &RawValue = serde_json::from_slice(document)?;
     let entry = Entry {
         etag: etag.map(str::to_owned),
         value,
         sha256: Some(hash::sha256_hex(value.get().as_bytes())),
+        whose: Some(whose.to_owned()),
+        fetched: Some(super::wall_secs()),
     };
     let dir = file.parent().unwrap_or_else(|| Path::new("/"));
     fs::DirBuilder::new()
@@ -100,33 +124,55 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn r_poll_9_what_is_written_is_read_by_its_owner() {
         let dir = scratch("round");
         let file = file(&dir, "http://h/device/v3/u/state");
-        assert_eq!(read(&file), None);
-        write(&file, Some("W/\"1\""), b"{\"u\": {}}").unwrap();
-        assert_eq!(
-            read(&file),
-            Some((Some("W/\"1\"".into()), b"{\"u\": {}}".to_vec()))
-        );
+        assert_eq!(read(&file, "me"), None);
+        write(&file, Some("W/\"1\""), "me", b"{\"u\": {}}").unwrap();
+        let want = Some((Some("W/\"1\"".into()), b"{\"u\": {}}".to_vec()));
+        assert_eq!(read(&file, "me"), want);
+        assert_eq!(read(&file, "other"), None, "the device has another key now");
         fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
-    fn upstream_s_form_is_read_and_damage_is_noticed() {
+    fn ra_w_15_a_document_without_etag_replaces_one_with() {
+        let dir = scratch("etag");
+        let file = file(&dir, "u");
+        write(&file, Some("1"), "me", b"1").unwrap();
+        write(&file, None, "me", b"2").unwrap();
+        assert_eq!(read(&file, "me"), Some((None, b"2".to_vec())));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn s_poll_07_upstream_s_form_is_read_and_damage_is_noticed() {
         let dir = scratch("damage");
         fs::create_dir_all(&dir).unwrap();
         let file = dir.join("x.json");
         fs::write(&file, b"{\"etag\": null, \"value\": {\"a\": 1}}").unwrap();
-        assert_eq!(read(&file), Some((None, b"{\"a\": 1}".to_vec())));
-        write(&file, None, b"{\"a\":1}").unwrap();
-        let text = fs::read_to_string(&file)
-            .unwrap()
-            .replace("\"a\":1", "\"a\":2");
-        fs::write(&file, text).unwrap();
-        assert_eq!(read(&file), None, "the checksum does not fit");
-        fs::write(&file, b"{\"etag\": nu").unwrap();
-        assert_eq!(read(&file), None);
+        assert_eq!(read(&file, "me"), Some((None, b"{\"a\": 1}".to_vec())));
+        write(&file, None, "me", b"{\"a\":1}").unwrap();
+        let good = fs::read_to_string(&file).unwrap();
+        fs::write(&file, good.replace("\"a\":1", "\"a\":2")).unwrap();
+        assert_eq!(read(&file, "me"), None, "the checksum does not fit");
+        for end in 0..good.len() {
+            fs::write(&file, &good[..end]).unwrap();
+            assert_eq!(read(&file, "me"), None, "cut behind {end} bytes");
+        }
+        for noise in [
+            "[]",
+            "5",
+            "{\"etag\":5,\"value\":1}",
+            "{\"value\":1",
+            "\u{0}\u{1}",
+        ] {
+            fs::write(&file, noise).unwrap();
+            assert_eq!(read(&file, "me"), None, "{noise}");
+        }
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert_eq!(read(&file, "me"), None, "a directory");
         fs::remove_dir_all(dir).unwrap();
     }
 }

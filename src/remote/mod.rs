@@ -8,7 +8,9 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::SystemTime;
 
+use crate::base::hash;
 use crate::base::percent::percent_encode_segment;
 use crate::http::client::{Client, Endpoint, ErrorKind, Request, Response, Roots, Timeouts};
 use crate::http::url::Url;
@@ -31,6 +33,8 @@ pub struct Backend {
     uuid: String,
     authorization: String,
     cache: PathBuf,
+    /// The beginning of the key's hash: what is cached is for this device alone.
+    whose: String,
     /// What goes with the next conditional request.
     known: Mutex<Known>,
 }
@@ -62,6 +66,7 @@ impl Backend {
             uuid: uuid.to_owned(),
             authorization: format!("Bearer {key}"),
             cache: cache::file(cache_dir, &poll_url),
+            whose: hash::sha256_hex(key.as_bytes())[..16].to_owned(),
             known: Mutex::new(Known::default()),
         }
     }
@@ -106,6 +111,12 @@ impl Backend {
     }
 }
 
+/// Seconds since the epoch by our own clock, which may be wrong.
+fn wall_secs() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+}
+
 fn poll_path(url: &Url, uuid: &str) -> String {
     format!(
         "{}/device/v3/{}/state",
@@ -118,7 +129,15 @@ fn poll_path(url: &Url, uuid: &str) -> String {
 fn refusal(response: &Response) -> RemoteError {
     let status = response.status();
     let said = |what: &str| format!("the backend answers {status}{what}");
-    let wish = || retry_after::parse(response.header("retry-after"), response.header("date"));
+    let wish = || {
+        // The first that can be read (R-POLL-2).
+        let mut all = response.fields().all("retry-after");
+        let now = wall_secs();
+        all.find_map(|value| {
+            let value = std::str::from_utf8(value).ok()?;
+            retry_after::parse(value, response.header("date"), now)
+        })
+    };
     match status {
         401 => RemoteError {
             kind: RemoteKind::Unauthorized,
@@ -148,6 +167,10 @@ fn refusal(response: &Response) -> RemoteError {
 impl Remote for Backend {
     fn cached(&self) -> Pending<'_, Option<Vec<u8>>> {
         Box::pin(self.read_cached())
+    }
+
+    fn forget(&self) {
+        self.forget_target();
     }
 
     fn poll(&self) -> Pending<'_, Result<Polled, RemoteError>> {

@@ -21,8 +21,12 @@ impl Backend {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
+    pub(super) fn forget_target(&self) {
+        self.know(Known::default());
+    }
+
     pub(super) async fn read_cached(&self) -> Option<Vec<u8>> {
-        let (etag, document) = cache::read(&self.cache)?;
+        let (etag, document) = cache::read(&self.cache, &self.whose)?;
         self.know(Known {
             etag,
             hash: Some(hash::short(&document)),
@@ -95,7 +99,8 @@ impl Backend {
     pub(super) async fn keep_target(&self, document: &[u8]) {
         let etag = self.known().etag;
         let (file, copy) = (self.cache.clone(), document.to_owned());
-        let written = on_thread(move || cache::write(&file, etag.as_deref(), &copy)).await;
+        let whose = self.whose.clone();
+        let written = on_thread(move || cache::write(&file, etag.as_deref(), &whose, &copy)).await;
         if let Err(error) = written {
             log::warn!("the target is not kept for the next start: {error}");
         }

@@ -53,6 +53,10 @@ pub trait Remote: Send + Sync {
     /// The document of the last good poll, from disk; `None` without one.
     fn cached(&self) -> Pending<'_, Option<Vec<u8>>>;
 
+    /// The document of [`Remote::cached`] is of no use: the next poll asks for all of it
+    /// (R-POLL-7).
+    fn forget(&self) {}
+
     /// Asks for the target (remote-api 2.1).
     fn poll(&self) -> Pending<'_, Result<Polled, RemoteError>>;
 

@@ -41,6 +41,8 @@ struct StatusBody<'a> {
     since: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -154,6 +156,7 @@ pub fn status(board: &Board, now: Now, detail: bool) -> Vec<u8> {
         status: board.status,
         since: detail.then(|| now.date(board.since)),
         reason: board.reason.as_deref().filter(|_| detail),
+        backend: board.backend_down.as_deref().filter(|_| detail),
     })
 }
 

@@ -76,6 +76,7 @@ pub async fn run(poll: Poll) {
         poller.on_told(target.knobs.poll_interval);
     }
     let mut in_flight = None;
+    let mut said = String::new();
     loop {
         let wake_at = poller.wake_at();
         let event = {
@@ -97,7 +98,7 @@ pub async fn run(poll: Poll) {
             Event::Request(ask) => poller.on_request(clock.now(), ask),
             Event::Answer(answer) => {
                 in_flight = None;
-                let (answer, document) = poll.judge(answer);
+                let (answer, document) = poll.judge(answer, &mut said);
                 let emit = poller.on_answer(clock.now(), answer, fastrand::f64());
                 poll.hand_on(&mut poller, document, emit).await;
                 if !poller.is_wanted() {
@@ -114,33 +115,53 @@ pub async fn run(poll: Poll) {
 }
 
 impl Poll {
-    /// What an answer means for the machine; the log line that goes with it.
-    fn judge(&self, answer: Result<Polled, RemoteError>) -> (Answer, Option<Arc<[u8]>>) {
-        match answer {
-            Ok(Polled::Changed(document)) => (Answer::Changed, Some(document)),
-            Ok(Polled::Unchanged) => {
-                log::debug!("poll: the target did not change");
-                (Answer::Unchanged, None)
-            }
+    /// What an answer means for the machine; the log line that goes with it. The same
+    /// failure is one line, however often it comes (S-POLL-14, S-NET-31).
+    fn judge(
+        &self,
+        answer: Result<Polled, RemoteError>,
+        said: &mut String,
+    ) -> (Answer, Option<Arc<[u8]>>) {
+        let (answer, document, failure) = match answer {
+            Ok(Polled::Changed(document)) => (Answer::Changed, Some(document), None),
+            Ok(Polled::Unchanged) => (Answer::Unchanged, None, None),
             Ok(Polled::UnknownDevice) => {
-                log::warn!(
-                    "poll: the backend does not know this device (deleted or frozen); \
-                     what runs goes on"
-                );
-                (Answer::Refused, None)
+                let text = "the backend does not know this device (deleted or frozen); \
+                            what runs goes on";
+                (Answer::Refused, None, Some(text.to_owned()))
             }
             Err(error) => {
-                log::warn!("poll: {error}");
-                match error.kind {
-                    RemoteKind::Later(wish) => (Answer::Later(wish), None),
-                    _ => (Answer::Refused, None),
-                }
+                let answer = match error.kind {
+                    RemoteKind::Later(wish) => Answer::Later(wish),
+                    _ => Answer::Refused,
+                };
+                (answer, None, Some(error.said))
+            }
+        };
+        match failure {
+            None if said.is_empty() => log::debug!("poll: {answer:?}"),
+            None => {
+                log::info!("poll: the backend answers again");
+                self.tell(None);
+                said.clear();
+            }
+            Some(text) if text == *said => log::debug!("poll: {text}"),
+            Some(text) => {
+                log::warn!("poll: {text}");
+                self.tell(Some(text.as_str().into()));
+                *said = text;
             }
         }
+        (answer, document)
+    }
+
+    /// Puts on the board why there is no answer.
+    fn tell(&self, why: Option<Arc<str>>) {
+        self.tools.board.change(|board| board.backend_down = why);
     }
 
     async fn hand_on(&self, poller: &mut Poller, document: Option<Arc<[u8]>>, emit: Option<Ask>) {
-        let Some(Ask { options, .. }) = emit else {
+        let Some(Ask { options, reemit }) = emit else {
             return;
         };
         let Some(document) = document else {
@@ -154,6 +175,13 @@ impl Poll {
                 }
                 // Only what can be read is worth keeping for the next start (FD-25).
                 self.remote.keep(&document).await;
+                let is_known = self.tools.board.look(|board| {
+                    board.refused.is_none() && board.target.as_deref() == Some(&target)
+                });
+                // Other bytes that say the same interrupt nothing (R-POLL-8).
+                if is_known && !reemit {
+                    return;
+                }
                 local::forget(&self.tools).await;
                 self.mailbox.remote(target, options);
             }

@@ -42,6 +42,9 @@ pub enum Answer {
     Refused,
 }
 
+/// A server keeps a user waiting for so long at most (R-POLL-4).
+const HELD_MAX: Duration = Duration::from_secs(60);
+
 /// The machine.
 #[derive(Debug)]
 pub struct Poller {
@@ -148,15 +151,16 @@ impl Poller {
                 None
             }
             Answer::Later(wish) => {
-                let delay = self.backoff.failed(chance).max(self.timing.interval_min);
+                let mut delay = self.backoff.failed(chance).max(self.timing.interval_min);
+                if let Some(wish) = wish {
+                    let longest = limits::RETRY_AFTER_MAX.max(self.timing.interval_min);
+                    let wish = wish.clamp(self.timing.interval_min, longest);
+                    self.held_by_server = now + wish.min(HELD_MAX);
+                    // All who were told the same would come back in the same second.
+                    delay = wish + delay.mul_f64(chance);
+                }
                 self.next_poll = now + delay;
                 self.not_before = now + delay;
-                if let Some(wish) = wish {
-                    let wish = wish.clamp(self.timing.interval_min, limits::RETRY_AFTER_MAX);
-                    self.next_poll = now + wish;
-                    self.not_before = now + wish;
-                    self.held_by_server = now + wish.min(Duration::from_secs(60));
-                }
                 self.keep_reemit(now, ask);
                 None
             }
@@ -340,6 +344,101 @@ mod tests {
         poller.on_time(at(60));
         poller.on_answer(at(60), Answer::Later(Some(Duration::ZERO)), 0.0);
         assert_eq!(poller.wake_at(), at(70), "and not shorter than the minimum");
+    }
+
+    /// FD-29, and the spread of issue 6: of so many agents that lost the backend at any
+    /// moment of their period, no second sees more than 2 % come back.
+    #[test]
+    fn fd_29_after_an_outage_they_come_back_one_by_one() {
+        const AGENTS: usize = 500;
+        let mut random = fastrand::Rng::with_seed(29);
+        let longest = 900;
+        for wish in [None, Some(30 * S)] {
+            // All of them start in the same minute; only a longer outage spreads those.
+            for (phases, outages) in [
+                (900, [20, 90, 600, 3600, 86_400]),
+                (60, [900, 1200, 1800, 3600, 86_400]),
+            ] {
+                for outage in outages {
+                    let mut seconds = std::collections::BTreeMap::new();
+                    for _ in 0..AGENTS {
+                        let mut poller = poller(false);
+                        let mut now = at(0) + S.mul_f64(f64::from(phases) * random.f64());
+                        poller.next_poll = now;
+                        while now < at(outage) {
+                            now = poller.wake_at().max(now);
+                            poller.on_time(now);
+                            poller.on_answer(now, Answer::Later(wish), random.f64());
+                            now = poller.wake_at();
+                        }
+                        *seconds.entry((now - at(0)).as_secs()).or_insert(0) += 1;
+                    }
+                    let most = *seconds.values().max().unwrap();
+                    assert!(
+                        most * 50 <= AGENTS,
+                        "{wish:?} {phases} {outage}: {most} in one second"
+                    );
+                    let last = seconds.keys().last().unwrap() - u64::from(outage);
+                    assert!(last <= longest + 30 + 60 + 900, "{last}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn s_poll_35_slow_answers_stay_within_the_heartbeat_window() {
+        for told in [600, 900, 3600] {
+            let mut poller = poller(false);
+            poller.on_told(Some(told * S));
+            let (mut now, mut last) = (at(0), at(0));
+            for round in 0..100 {
+                assert!(poller.on_time(now).is_some());
+                assert!(now - last < S * told * 3 / 2, "{told}: {:?}", now - last);
+                last = now;
+                let answered = now + 50 * S;
+                poller.on_answer(answered, Answer::Unchanged, f64::from(round % 10) / 10.0);
+                now = poller.wake_at();
+            }
+        }
+    }
+
+    #[test]
+    fn r_poll_1_s_poll_10_to_12_jitter_is_in_bounds_and_not_constant() {
+        let mut random = fastrand::Rng::with_seed(12);
+        for (told, low, high) in [
+            (Some(1200), 1200, 1260),
+            (None, 900, 960),
+            (Some(0), 60, 66),
+            (Some(u32::MAX), 86_400, 86_460),
+        ] {
+            let mut poller = poller(false);
+            poller.on_told(told.map(|told| told * S));
+            poller.next_reemit = at(u32::MAX);
+            let mut seen = std::collections::BTreeSet::new();
+            let mut now = at(0);
+            for _ in 0..1000 {
+                assert!(poller.on_time(now).is_some());
+                poller.on_answer(now, Answer::Unchanged, random.f64());
+                let period = poller.wake_at() - now;
+                assert!(
+                    period >= low * S && period <= high * S,
+                    "{told:?}: {period:?}"
+                );
+                seen.insert(period.as_millis());
+                now = poller.wake_at();
+            }
+            assert!(seen.len() > 100);
+        }
+    }
+
+    #[test]
+    fn r_rep_5_a_doubt_polls_without_handing_on() {
+        let mut poller = poller(false);
+        poller.on_time(at(0));
+        poller.on_answer(at(1), Answer::Unchanged, 0.0);
+        poller.on_request(at(20), Ask::default());
+        assert!(poller.on_time(at(30)).is_some());
+        assert_eq!(poller.on_answer(at(31), Answer::Unchanged, 0.0), None);
     }
 
     #[test]
