@@ -76,11 +76,6 @@ enum Kind {
 
 const LEGACY: Kind =
     Kind::Later("running beside a legacy supervisor is not part of this version yet");
-const PROVISIONING: Kind = Kind::Later(
-    "registering a device is not part of this version yet; give --uuid, --remote-api-endpoint \
-     and --remote-api-key of a device that is registered",
-);
-
 /// Every option (state-engine 10.2, D-36).
 #[rustfmt::skip]
 const OPTIONS: &[Opt] = &[
@@ -122,16 +117,17 @@ const OPTIONS: &[Opt] = &[
         help: "The legacy supervisor (later)" },
     Opt { name: "legacy-api-key", value: "KEY", kind: LEGACY, requires: &["legacy-api-endpoint"],
         help: "Its key (later)" },
-    Opt { name: "provisioning-key", value: "KEY", kind: PROVISIONING, requires: &["remote-api-endpoint"],
-        help: "Register this device with that key (later)" },
-    Opt { name: "provisioning-fleet", value: "ID", kind: PROVISIONING, requires: &["provisioning-key"],
-        help: "The fleet to register in (later)" },
-    Opt { name: "provisioning-device-type", value: "TYPE", kind: PROVISIONING, requires: &["provisioning-key"],
-        help: "The device type to register (later)" },
-    Opt { name: "provisioning-os-version", value: "TEXT", kind: PROVISIONING, requires: &["provisioning-key"],
-        help: "Accepted for compatibility (later)" },
-    Opt { name: "provisioning-supervisor-version", value: "TEXT", kind: PROVISIONING, requires: &["provisioning-key"],
-        help: "Accepted for compatibility (later)" },
+    Opt { name: "provisioning-key", value: "KEY", kind: Kind::One,
+        requires: &["remote-api-endpoint", "provisioning-fleet", "provisioning-device-type"],
+        help: "Registers this device once, with this key; later starts need none of these" },
+    Opt { name: "provisioning-fleet", value: "ID", kind: Kind::One, requires: &["provisioning-key"],
+        help: "The number of the fleet to register in" },
+    Opt { name: "provisioning-device-type", value: "TYPE", kind: Kind::One, requires: &["provisioning-key"],
+        help: "The device type to register" },
+    Opt { name: "provisioning-os-version", value: "TEXT", kind: Kind::One, requires: &["provisioning-key"],
+        help: "What the backend is told. Default: what --host-os-version says" },
+    Opt { name: "provisioning-supervisor-version", value: "TEXT", kind: Kind::One, requires: &["provisioning-key"],
+        help: "The same. Default: nothing" },
 ];
 
 /// Reads the command line and, for what it leaves open, the environment.
@@ -349,7 +345,9 @@ mod tests {
             ("--remote-api-key k", "needs --uuid"),
             ("--remote-api-key k --uuid u", "needs --remote-api-endpoint"),
             ("--legacy-api-endpoint http://h", "legacy supervisor"),
-            ("--provisioning-key k", "registering"),
+            ("--provisioning-key k", "needs --remote-api-endpoint"),
+            ("--provisioning-key k --remote-api-endpoint http://h", "needs --provisioning-fleet"),
+            ("--provisioning-fleet 1", "needs --provisioning-key"),
             ("word", "word"),
             ("-x", "-x"),
         ];

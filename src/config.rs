@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::args::{Args, Usage};
 use crate::http::url::Url;
 use crate::limits;
 use crate::model::current::OperatingSystem;
+use crate::model::identity::{Record, RecordRemote, RecordRequest};
 
 /// Everything the agent is told before it starts.
 #[derive(Debug)]
@@ -19,6 +18,10 @@ pub struct Config {
     pub uuid: Uuid,
     /// The backend; `None` runs unmanaged.
     pub remote: Option<RemoteConfig>,
+    /// How to become known to it, where this device is not yet.
+    pub registration: Option<Registration>,
+    /// The device type that is stored, or is to be registered.
+    pub device_type: Option<String>,
     /// Where the local API listens.
     pub api: Vec<ApiAddress>,
     /// What the host runs.
@@ -55,7 +58,7 @@ pub enum Uuid {
 pub struct RemoteConfig {
     /// Its URL, checked (R-URL-1).
     pub endpoint: String,
-    /// This device's key.
+    /// This device's key; empty while it is not registered.
     pub key: Secret,
     /// One exchange in all.
     pub timeout: Duration,
@@ -110,25 +113,26 @@ pub struct Dirs {
     pub runtime: PathBuf,
 }
 
-/// What a former run, or upstream, stored about the device's identity (remote-api 1.5).
-#[derive(Debug, Clone, Deserialize)]
-pub struct Stored {
-    /// The device's uuid.
-    pub uuid: String,
-    /// Its device type.
-    #[serde(default)]
-    pub device_type: Option<String>,
-    /// The backend.
-    pub remote: StoredRemote,
+/// How this device is registered (remote-api 1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// The provisioning key.
+    pub key: Secret,
+    /// Who it wants to be. A uuid or key that is empty is still to be drawn.
+    pub record: Record,
+    /// What the backend is told of the device.
+    pub os_version: Option<String>,
+    /// The same.
+    pub supervisor_version: Option<String>,
 }
 
-/// The backend's part of [`Stored`].
-#[derive(Debug, Clone, Deserialize)]
-pub struct StoredRemote {
-    /// Its URL.
-    pub api_endpoint: String,
-    /// The device's key.
-    pub api_key: String,
+/// What former runs, or upstream, stored about the device's identity.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The identity.
+    pub stored: Option<Record>,
+    /// The candidate of a registration at the same endpoint that was cut off.
+    pub candidate: Option<Record>,
 }
 
 /// Derives the configuration.
@@ -138,16 +142,20 @@ pub struct StoredRemote {
 pub fn config(
     args: &Args,
     env: &impl Fn(&str) -> Option<String>,
-    stored: Option<&Stored>,
+    known: &Known,
     read: &impl Fn(&Path) -> std::io::Result<String>,
 ) -> Result<Config, Usage> {
     let mut warnings = Vec::new();
     let dirs = Dirs::from_env(env);
-    let (uuid, remote) = identity(args, stored, read, &mut warnings)?;
+    let (uuid, remote, registration) = identity(args, known, read, &mut warnings)?;
+    let record = registration.as_ref().map(|it| &it.record);
+    let record = record.or(known.stored.as_ref());
     user_apps(args)?;
     Ok(Config {
         uuid,
         remote,
+        device_type: record.and_then(|record| record.device_type.clone()),
+        registration,
         api: args
             .all("local-api-address")
             .map(api_address)
@@ -179,31 +187,68 @@ pub fn config(
     })
 }
 
-/// Who this device is: all three given, else the stored identity, else nobody
-/// (state-engine 10.2).
+/// Whether a key is given, and with it uuid and endpoint, so that nothing stored counts.
+#[must_use]
+pub fn is_identity_given(args: &Args) -> bool {
+    args.get("remote-api-key").is_some() || args.get("remote-api-key-file").is_some()
+}
+
+/// The endpoint at which a registration is asked for, in its rendered form (remote-api 0.4).
+///
+/// # Errors
+/// [`Usage`] when it is no URL.
+pub fn registers_at(args: &Args) -> Result<Option<String>, Usage> {
+    match (
+        args.get("provisioning-key"),
+        args.get("remote-api-endpoint"),
+    ) {
+        (Some(_), Some(endpoint)) => url(endpoint).map(|url| Some(url.to_string())),
+        _ => Ok(None),
+    }
+}
+
+type Identity = (Uuid, Option<RemoteConfig>, Option<Registration>);
+
+/// Who this device is: all three given, else the stored identity, else one that is to be
+/// registered, else nobody (remote-api 0.5).
 fn identity(
     args: &Args,
-    stored: Option<&Stored>,
+    known: &Known,
     read: &impl Fn(&Path) -> std::io::Result<String>,
     warnings: &mut Vec<String>,
-) -> Result<(Uuid, Option<RemoteConfig>), Usage> {
+) -> Result<Identity, Usage> {
     let given = args.get("uuid").map(|uuid| Uuid::Known(uuid.to_owned()));
     let endpoint = args.get("remote-api-endpoint");
     let key = device_key(args, read)?;
+    let default = RecordRequest::default();
     if let (Some(uuid), Some(endpoint), Some(key)) = (&given, endpoint, key) {
+        let stored = known.stored.as_ref();
         if stored.is_some_and(|stored| Uuid::Known(stored.uuid.clone()) != *uuid) {
             warnings
                 .push("the stored identity is ignored: uuid, endpoint and key are given".into());
         }
-        return Ok((uuid.clone(), Some(remote(args, endpoint, key)?)));
-    }
-    if let Some(stored) = stored {
-        if given.is_some() || endpoint.is_some() {
-            warnings.push("the stored identity wins over --uuid and --remote-api-endpoint".into());
+        if args.get("provisioning-key").is_some() {
+            warnings.push("nothing is registered: uuid, endpoint and key are given".into());
         }
+        let remote = remote(args, endpoint, key, &default)?;
+        return Ok((uuid.clone(), Some(remote), None));
+    }
+    if let Some(stored) = &known.stored {
+        differences(args, stored, "the stored identity", warnings);
         let key = Secret(stored.remote.api_key.clone());
-        let remote = remote(args, &stored.remote.api_endpoint, key)?;
-        return Ok((Uuid::Known(stored.uuid.clone()), Some(remote)));
+        let remote = remote(
+            args,
+            &stored.remote.api_endpoint,
+            key,
+            &stored.remote.request,
+        )?;
+        return Ok((Uuid::Known(stored.uuid.clone()), Some(remote), None));
+    }
+    if let (Some(key), Some(endpoint)) = (args.get("provisioning-key"), endpoint) {
+        let key = header_safe(key.to_owned(), "the provisioning key")?;
+        let remote = remote(args, endpoint, Secret(String::new()), &default)?;
+        let registration = registration(args, key, &remote, known, warnings)?;
+        return Ok((Uuid::Random, Some(remote), Some(registration)));
     }
     let timing = ["remote-request-timeout-ms", "remote-poll-interval-ms"];
     let timing = timing
@@ -217,10 +262,98 @@ fn identity(
     }
     warnings.push(
         "running unmanaged: no target is polled and nothing is reported \
-         (give --uuid, --remote-api-endpoint and --remote-api-key)"
+         (give --uuid, --remote-api-endpoint and --remote-api-key, or --provisioning-key)"
             .into(),
     );
-    Ok((given.unwrap_or(Uuid::Random), None))
+    Ok((given.unwrap_or(Uuid::Random), None, None))
+}
+
+/// Warns of every argument that says something else than a record that wins over it
+/// (R-REG-4).
+fn differences(args: &Args, record: &Record, what: &str, warnings: &mut Vec<String>) {
+    let rendered = |text: &str| Url::parse(text).map(|url| url.to_string());
+    let fleet = record.fleet.map(|fleet| fleet.to_string());
+    let endpoint = &record.remote.api_endpoint;
+    let is_same = |name: &str, given: &str| match name {
+        "uuid" => given == record.uuid,
+        "remote-api-endpoint" => rendered(given).ok() == rendered(endpoint).ok(),
+        "provisioning-fleet" => fleet.as_deref().is_none_or(|fleet| fleet == given),
+        _ => record.device_type.as_deref().is_none_or(|it| it == given),
+    };
+    let names = [
+        "uuid",
+        "remote-api-endpoint",
+        "provisioning-fleet",
+        "provisioning-device-type",
+    ];
+    for name in names {
+        if args.get(name).is_some_and(|given| !is_same(name, given)) {
+            warnings.push(format!("{what} has another value and wins over --{name}"));
+        }
+    }
+}
+
+/// The candidate that is kept, or a new one (R-REG-4, R-REG-10).
+fn registration(
+    args: &Args,
+    key: Secret,
+    remote: &RemoteConfig,
+    known: &Known,
+    warnings: &mut Vec<String>,
+) -> Result<Registration, Usage> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let interval = remote
+        .poll_interval
+        .unwrap_or(limits::POLL_INTERVAL_DEFAULT);
+    let request = RecordRequest {
+        timeout: millis(remote.timeout),
+        poll_interval: millis(interval),
+        poll_min_interval: millis(remote.poll_min_interval),
+        poll_max_jitter: millis(remote.poll_jitter),
+    };
+    let uuid = args.get("uuid").unwrap_or_default();
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if !matches!(uuid.len(), 0 | 32 | 62) || !uuid.bytes().all(is_hex) {
+        return Err(Usage(
+            "--uuid: a device that is registered has 32 or 62 lower-case hex digits".into(),
+        ));
+    }
+    let fleet = number(args, "provisioning-fleet", 0, 1..=u64::from(u32::MAX))?;
+    let device_type = args.get("provisioning-device-type").unwrap_or_default();
+    let is_slug = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if !device_type.bytes().all(is_slug) {
+        return Err(Usage(
+            "--provisioning-device-type: expected letters, digits, `_` and `-`".into(),
+        ));
+    }
+    let mut record = Record {
+        uuid: uuid.to_owned(),
+        fleet: u32::try_from(fleet).ok(),
+        device_type: Some(device_type.to_owned()),
+        remote: RecordRemote {
+            api_endpoint: url(&remote.endpoint)?.to_string(),
+            api_key: String::new(),
+            request,
+        },
+    };
+    if let Some(candidate) = &known.candidate {
+        let what = "the registration that was begun";
+        differences(args, candidate, what, warnings);
+        record.clone_from(candidate);
+        record.remote.request = request;
+    }
+    let host_os = args
+        .get("host-os-version")
+        .map(operating_system)
+        .transpose()?;
+    let host_os = host_os.and_then(|os| Some(format!("{} {}", os.name, os.version?)));
+    let text = |name: &str| args.get(name).map(str::to_owned);
+    Ok(Registration {
+        key,
+        record,
+        os_version: text("provisioning-os-version").or(host_os),
+        supervisor_version: text("provisioning-supervisor-version"),
+    })
 }
 
 fn device_key(
@@ -240,19 +373,31 @@ fn device_key(
         },
         (None, None) => return Ok(None),
     };
-    // It becomes a header's value: what would end the header is no key.
-    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Usage(
-            "the remote API key is empty or has characters that no key has".into(),
-        ));
-    }
-    Ok(Some(Secret(key)))
+    header_safe(key, "the remote API key").map(Some)
 }
 
-fn remote(args: &Args, endpoint: &str, key: Secret) -> Result<RemoteConfig, Usage> {
-    let poll_interval = match args.get("remote-poll-interval-ms") {
-        Some(_) => Some(ms(args, "remote-poll-interval-ms", 0)?),
-        None => None,
+/// A key becomes a header's value: what would end the header is no key.
+fn header_safe(key: String, what: &str) -> Result<Secret, Usage> {
+    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let why = "is empty or has characters that no key has";
+        return Err(Usage(format!("{what} {why}")));
+    }
+    Ok(Secret(key))
+}
+
+/// `stored` are the times of an identity, which options override for this run.
+fn remote(
+    args: &Args,
+    endpoint: &str,
+    key: Secret,
+    stored: &RecordRequest,
+) -> Result<RemoteConfig, Usage> {
+    // Who stored the default has chosen nothing: the target may (D-23).
+    let chosen = Some(stored.poll_interval);
+    let chosen = chosen.filter(|ms| *ms != RecordRequest::default().poll_interval);
+    let poll_interval = match (args.get("remote-poll-interval-ms"), chosen) {
+        (None, None) => None,
+        (_, chosen) => Some(ms(args, "remote-poll-interval-ms", chosen.unwrap_or(0))?),
     };
     let url = url(endpoint)?;
     if url.is_tls() && !cfg!(feature = "tls") {
@@ -263,10 +408,14 @@ fn remote(args: &Args, endpoint: &str, key: Secret) -> Result<RemoteConfig, Usag
     Ok(RemoteConfig {
         endpoint: endpoint.to_owned(),
         key,
-        timeout: ms(args, "remote-request-timeout-ms", 59_000)?,
+        timeout: ms(args, "remote-request-timeout-ms", stored.timeout)?,
         poll_interval,
-        poll_min_interval: ms(args, "remote-poll-min-interval-ms", 10_000)?,
-        poll_jitter: ms(args, "remote-poll-max-jitter-ms", 60_000)?,
+        poll_min_interval: ms(
+            args,
+            "remote-poll-min-interval-ms",
+            stored.poll_min_interval,
+        )?,
+        poll_jitter: ms(args, "remote-poll-max-jitter-ms", stored.poll_max_jitter)?,
         ca_file: args.get("remote-ca-file").map(PathBuf::from),
     })
 }
@@ -448,8 +597,16 @@ mod tests {
     fn derive(
         line: &[&str],
         env: &[(&str, &str)],
-        stored: Option<&Stored>,
+        stored: Option<&Record>,
     ) -> Result<Config, Usage> {
+        let known = Known {
+            stored: stored.cloned(),
+            candidate: None,
+        };
+        derive_known(line, env, &known)
+    }
+
+    fn derive_known(line: &[&str], env: &[(&str, &str)], known: &Known) -> Result<Config, Usage> {
         let parsed = crate::args::parse(line.iter().map(OsString::from), |_| None)?;
         let crate::args::Command::Run(args) = parsed else {
             panic!("{line:?}")
@@ -459,18 +616,19 @@ mod tests {
                 .find(|(known, _)| *known == name)
                 .map(|(_, value)| (*value).to_owned())
         };
-        config(&args, &env, stored, &|_| Ok("file-key\n".to_owned()))
+        config(&args, &env, known, &|_| Ok("file-key\n".to_owned()))
     }
 
-    fn stored() -> Stored {
-        let remote = StoredRemote {
-            api_endpoint: "http://stored".into(),
-            api_key: "stored-key".into(),
-        };
-        Stored {
+    fn stored() -> Record {
+        Record {
             uuid: "stored".into(),
-            device_type: None,
-            remote,
+            fleet: Some(7),
+            device_type: Some("generic-amd64".into()),
+            remote: RecordRemote {
+                api_endpoint: "http://stored/".into(),
+                api_key: "stored-key".into(),
+                request: RecordRequest::default(),
+            },
         }
     }
 
@@ -492,7 +650,8 @@ mod tests {
 
         let config = derive(&["--uuid", "u"], &[], Some(&stored())).unwrap();
         assert_eq!(config.uuid, Uuid::Known("stored".into()));
-        assert_eq!(config.remote.unwrap().endpoint, "http://stored");
+        assert_eq!(config.remote.unwrap().endpoint, "http://stored/");
+        assert!(config.warnings[0].contains("--uuid"));
 
         let config = derive(&["--remote-poll-interval-ms", "5"], &[], None).unwrap();
         assert_eq!((config.uuid, config.remote), (Uuid::Random, None));
@@ -508,6 +667,98 @@ mod tests {
                 .iter()
                 .any(|line| line.contains("unmanaged"))
         );
+    }
+
+    const REGISTERS: [&str; 8] = [
+        "--remote-api-endpoint",
+        "HTTP://Stored",
+        "--provisioning-key",
+        "pk",
+        "--provisioning-fleet",
+        "7",
+        "--provisioning-device-type",
+        "generic-amd64",
+    ];
+
+    #[test]
+    fn ra_1_1_a_registration_is_derived_and_a_stored_identity_needs_none() {
+        let line: Vec<_> = REGISTERS
+            .into_iter()
+            .chain([
+                "--host-os-version",
+                "balenaOS 6.5.39@x",
+                "--remote-poll-interval-ms",
+                "5",
+            ])
+            .collect();
+        let config = derive(&line, &[], None).unwrap();
+        let registration = config.registration.as_ref().unwrap();
+        let record = &registration.record;
+        assert_eq!((&*record.uuid, &*record.remote.api_key), ("", ""));
+        assert_eq!(record.fleet, Some(7));
+        assert_eq!(record.remote.api_endpoint, "http://stored/", "R-URL-3");
+        assert_eq!(record.remote.request.poll_interval, 5);
+        assert_eq!(registration.os_version.as_deref(), Some("balenaOS 6.5.39"));
+        assert!(!format!("{config:?}").contains("pk\""), "R-REG-9");
+        assert_eq!(config.device_type.as_deref(), Some("generic-amd64"));
+
+        // The same line at the next start: no warning, no registration.
+        let config = derive(&REGISTERS, &[], Some(&stored())).unwrap();
+        assert_eq!(config.registration, None);
+        assert_eq!(config.warnings, Vec::<String>::new());
+        let fleet: Vec<_> = REGISTERS
+            .map(|word| if word == "7" { "8" } else { word })
+            .into();
+        let config = derive(&fleet, &[], Some(&stored())).unwrap();
+        assert!(config.warnings[0].contains("--provisioning-fleet"));
+    }
+
+    #[test]
+    fn s_reg_09_r_reg_4_a_candidate_wins_but_for_the_times() {
+        let mut candidate = stored();
+        candidate.fleet = Some(1);
+        candidate.remote.request.timeout = 3;
+        let known = Known {
+            stored: None,
+            candidate: Some(candidate),
+        };
+        let config = derive_known(&REGISTERS, &[], &known).unwrap();
+        let record = config.registration.unwrap().record;
+        assert_eq!((record.fleet, &*record.uuid), (Some(1), "stored"));
+        assert_eq!(record.remote.request, RecordRequest::default());
+        assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+        assert!(config.warnings[0].contains("--provisioning-fleet"));
+    }
+
+    #[test]
+    fn d_23_a_stored_interval_counts_if_somebody_chose_it() {
+        let interval = |stored: &Record| {
+            let config = derive(&[], &[], Some(stored)).unwrap();
+            config.remote.unwrap().poll_interval
+        };
+        let mut chosen = stored();
+        assert_eq!(interval(&chosen), None);
+        chosen.remote.request.poll_interval = 5000;
+        assert_eq!(interval(&chosen), Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn r_reg_10_what_no_backend_takes_is_refused_at_once() {
+        for (name, value, want) in [
+            ("7", "0", "--provisioning-fleet"),
+            ("7", "4294967296", "--provisioning-fleet"),
+            ("generic-amd64", "a b", "--provisioning-device-type"),
+            ("pk", "p\nk", "provisioning key"),
+            ("HTTP://Stored", "ftp://h", "--remote-api-endpoint"),
+        ] {
+            let line = REGISTERS.map(|word| if word == name { value } else { word });
+            let error = derive(&line, &[], None).unwrap_err();
+            assert!(error.0.contains(want), "{value}: {}", error.0);
+        }
+        for uuid in ["u", "0123456789ABCDEF0123456789abcdef", "0123"] {
+            let line: Vec<_> = REGISTERS.into_iter().chain(["--uuid", uuid]).collect();
+            assert!(derive(&line, &[], None).unwrap_err().0.contains("--uuid"));
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod engine;
 pub mod flows;
 pub mod host;
 pub mod http;
+pub mod identity;
 pub mod intake;
 pub mod limits;
 pub mod log;

@@ -86,6 +86,16 @@ pub const NETLINK_ANSWERS_MAX: usize = 64;
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// The known target is handed on again after so long without one (remote-api 2.3).
 pub const REEMIT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// A registration that was refused, and may not be for ever, is tried again so much later
+/// (FD-45).
+pub const REGISTER_REFUSED_RETRY: Duration = Duration::from_secs(3600);
+/// Keys that are drawn in place of one that the backend has already, before that is taken
+/// for a refusal.
+pub const REGISTER_KEYS_MAX: u32 = 3;
+/// An answer to a request to register, or to change a key.
+pub const REGISTER_BODY_BYTES_MAX: usize = 64 * 1024;
+/// What of it goes into the log.
+pub const REGISTER_EXCERPT_CHARS: usize = 200;
 /// Between polls when neither option nor target says otherwise (R-POLL-1).
 pub const POLL_INTERVAL_DEFAULT: Duration = Duration::from_secs(900);
 /// Poll intervals of the target's configuration are clamped to this range (R-POLL-1).

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use helios::args::{self, Args, Command, Usage};
 use helios::config::{self, Dirs};
+use helios::identity::Identity;
 use helios::run::{self, Failed};
 use helios::volumes;
 
@@ -75,10 +76,11 @@ fn command() -> Result<ExitCode, Stop> {
 
 fn agent(args: &Args) -> Result<ExitCode, Stop> {
     helios::log::start(env("RUST_LOG").as_deref());
-    let stored = run::stored_identity(&Dirs::from_env(&env).config)?;
+    let identity = Identity::below(&Dirs::from_env(&env).config);
+    let registers_at = config::registers_at(args)?;
+    let known = identity.known(registers_at.as_deref(), config::is_identity_given(args))?;
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
-    let config = config::config(args, &env, stored.as_ref(), &read)?;
-    run::run(config, stored.as_ref())?;
+    run::run(config::config(args, &env, &known, &read)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

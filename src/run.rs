@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_executor::LocalExecutor;
@@ -12,30 +12,31 @@ use futures_lite::{AsyncReadExt as _, future};
 use crate::base::hash;
 use crate::base::latest::Latest;
 use crate::base::random;
-use crate::config::{ApiAddress, Config, EngineAddress, RemoteConfig, Stored, Uuid};
+use crate::config::{ApiAddress, Config, EngineAddress, Registration, RemoteConfig, Uuid};
 use crate::engine::Docker;
 use crate::flows::api::Api;
 use crate::flows::poll::poller::Timing;
 use crate::flows::poll::{Poll, Trigger};
+use crate::flows::register::{IDENTITY, Register};
 use crate::flows::report::fields::Own;
 use crate::flows::seek::{Mailbox, events, local};
-use crate::flows::{poll, report, seek};
+use crate::flows::{poll, register, report, seek};
 use crate::host::{clock::SystemClock, facts, locks::SharedDirs};
-use crate::http::client::{Endpoint, Timeouts};
+use crate::http::client::{Endpoint, Roots, Timeouts};
 use crate::http::server::{Listener, Server};
 use crate::http::tls::TlsRoots;
 use crate::http::url::Url;
+use crate::identity::Identity;
 use crate::limits;
 use crate::plan::board::Board;
 use crate::plan::work::{Cancel, Tools};
+use crate::remote::register::{About, Registrar};
 use crate::remote::{Backend, registry::Registries};
 use crate::store::Files;
 use crate::world::clock::Clock as _;
 use crate::world::engine::HostFacts;
 use crate::world::remote::Remote;
 
-/// The stored identity of the device (remote-api 1.5).
-const IDENTITY: &str = "provisioning";
 /// The key of the local API (D-27).
 const LOCAL_KEY: &str = "local-api-key";
 
@@ -45,26 +46,6 @@ pub struct Failed(pub String);
 
 fn failed<E: std::fmt::Display>(doing: impl std::fmt::Display) -> impl FnOnce(E) -> Failed {
     move |error| Failed(format!("cannot {doing}: {error}"))
-}
-
-/// What a former run stored about this device's identity.
-///
-/// # Errors
-/// When it is there and cannot be read: never a silent new identity (D-30).
-pub fn stored_identity(config_dir: &Path) -> Result<Option<Stored>, Failed> {
-    let file = config_dir.join("contents/0").join(IDENTITY);
-    let bytes = match std::fs::read(&file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failed(format!("cannot read {}: {error}", file.display()))),
-    };
-    let stored = serde_json::from_slice(&bytes).map_err(|error| {
-        let file = file.display();
-        Failed(format!(
-            "the stored identity {file} cannot be read ({error}); repair or remove it"
-        ))
-    })?;
-    Ok(Some(stored))
 }
 
 /// The key of the local API; made and stored 0600 when there is none.
@@ -95,19 +76,25 @@ pub fn local_key(config_dir: &Path) -> Result<String, Failed> {
 ///
 /// # Errors
 /// [`Failed`] when it cannot even start.
-pub fn run(config: Config, stored: Option<&Stored>) -> Result<(), Failed> {
+pub fn run(mut config: Config) -> Result<(), Failed> {
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
     std::fs::create_dir_all(&config.dirs.runtime).map_err(failed("make the runtime directory"))?;
     let signals = signals().map_err(failed("listen for signals"))?;
-    let uuid = match &config.uuid {
-        Uuid::Known(uuid) => uuid.clone(),
-        Uuid::Random => random::hex(16).map_err(failed("draw a uuid"))?,
-    };
     // Bound before the engine is asked (D-34).
     let listeners = listeners(&config)?;
-    let agent = Agent::new(config, stored, uuid)?;
+    let registering = config.registration.take().map(|registration| {
+        let identity = Identity::below(&config.dirs.config);
+        begin(&identity, registration)
+    });
+    let registering = registering.transpose()?;
+    let uuid = match (&registering, &config.uuid) {
+        (Some((registration, _)), _) => registration.record.uuid.clone(),
+        (None, Uuid::Known(uuid)) => uuid.clone(),
+        (None, Uuid::Random) => random::uuid().map_err(failed("draw a uuid"))?,
+    };
+    let agent = Agent::new(config, registering, uuid)?;
     // The planner spawns its workflow on this; it has no driver, no timer and no
     // thread of its own (D-04).
     let runtime = tokio::runtime::Builder::new_current_thread().build();
@@ -115,6 +102,22 @@ pub fn run(config: Config, stored: Option<&Stored>) -> Result<(), Failed> {
     runtime.block_on(agent.run(listeners, signals));
     log::info!("stopped");
     Ok(())
+}
+
+/// Settles who this device is, before it is told to anybody; and whether that is on disk.
+fn begin(
+    identity: &Identity,
+    mut registration: Registration,
+) -> Result<(Registration, bool), Failed> {
+    let (record, is_kept) = identity.claim(registration.record)?;
+    log::info!(
+        "registering at {} as {}; the identity will be in {}",
+        record.remote.api_endpoint,
+        record.uuid,
+        identity.name(IDENTITY)
+    );
+    registration.record = record;
+    Ok((registration, is_kept))
 }
 
 /// One end of a socket pair that gets a byte for each SIGTERM and SIGINT.
@@ -162,29 +165,33 @@ struct Agent {
     config: Config,
     uuid: String,
     tools: Tools,
+    /// Once this device is known to it.
     remote: Option<Arc<dyn Remote>>,
+    /// What is to be done for that, and whether its candidate is on disk.
+    registering: Option<(Registration, bool)>,
+    account: Arc<Account>,
+}
+
+/// What a device has of its backend once it is known to it.
+#[derive(Default)]
+struct Account {
+    /// Who gets the device's key.
+    registries: OnceLock<Registries>,
+    /// Endpoint and key, for containers that ask for them.
+    backend: Arc<OnceLock<(String, String)>>,
 }
 
 impl Agent {
-    fn new(config: Config, stored: Option<&Stored>, uuid: String) -> Result<Agent, Failed> {
+    fn new(
+        config: Config,
+        registering: Option<(Registration, bool)>,
+        uuid: String,
+    ) -> Result<Agent, Failed> {
         let store = Files::open(&config.dirs.state).map_err(failed("open the state directory"))?;
         let clock = Arc::new(SystemClock::start());
-        let (remote, registries) = match &config.remote {
-            Some(remote) => {
-                let (backend, host) = backend(remote, &uuid, &config)?;
-                let hosts = &config.registry_auth_hosts;
-                (
-                    Some(backend),
-                    Some(Registries::new(&host, hosts, &uuid, &remote.key.0)),
-                )
-            }
-            None => (None, None),
-        };
-        let auth = move |image: &_| {
-            registries
-                .as_ref()
-                .and_then(|registries| registries.auth(image))
-        };
+        let account = Arc::new(Account::default());
+        let theirs = account.clone();
+        let auth = move |image: &_| theirs.registries.get()?.auth(image);
         let board = Board {
             device: crate::model::current::Device {
                 uuid: uuid.as_str().into(),
@@ -194,10 +201,8 @@ impl Agent {
             since: clock.now(),
             ..Board::default()
         };
-        let mut engine = Docker::new(endpoint(config.engine.clone()), Box::new(auth), true);
-        if let Some(remote) = &config.remote {
-            engine = engine.with_backend(&remote.endpoint, &remote.key.0);
-        }
+        let engine = Docker::new(endpoint(config.engine.clone()), Box::new(auth), true)
+            .with_backend(account.backend.clone());
         let tools = Tools {
             engine: Arc::new(engine),
             store: Arc::new(store),
@@ -207,23 +212,74 @@ impl Agent {
             )),
             clock,
             board: Arc::new(Latest::new(board)),
-            facts: Arc::new(host_facts(&config, stored, &uuid)),
+            facts: Arc::new(host_facts(&config, &uuid)),
             retry: config.retry.max(Duration::from_millis(1)),
             pulls_max: config.pulls_max,
             disk_reserve: config.disk_reserve,
         };
-        Ok(Agent {
+        let mut agent = Agent {
             config,
             uuid,
             tools,
-            remote,
-        })
+            remote: None,
+            registering,
+            account,
+        };
+        if let (Some(remote), None) = (&agent.config.remote, &agent.registering) {
+            agent.remote = Some(agent.admit(remote, &remote.key.0)?);
+        }
+        Ok(agent)
+    }
+
+    /// What follows from being known to the backend, with this key.
+    fn admit(&self, remote: &RemoteConfig, key: &str) -> Result<Arc<dyn Remote>, Failed> {
+        let (backend, host) = backend(remote, (&self.uuid, key), &self.config)?;
+        let hosts = &self.config.registry_auth_hosts;
+        let registries = Registries::new(&host, hosts, &self.uuid, key);
+        // Both are set here only, and this is done once.
+        let _ = self.account.registries.set(registries);
+        let told = (remote.endpoint.clone(), key.to_owned());
+        let _ = self.account.backend.set(told);
+        Ok(backend)
+    }
+
+    /// The backend, once this device is registered; `None` when there is none, or it will
+    /// have nothing of it.
+    async fn registered(&self, trigger: Arc<Trigger>) -> Option<Arc<dyn Remote>> {
+        let Some((registration, is_kept)) = &self.registering else {
+            return self.remote.clone();
+        };
+        let config = self.config.remote.as_ref()?;
+        let admitted = async {
+            let remote = registrar(config, registration)?;
+            let record = register::run(Register {
+                remote,
+                store: Arc::new(Files::below(&self.config.dirs.config)),
+                clock: self.tools.clock.clone(),
+                trigger,
+                record: registration.record.clone(),
+                is_kept: *is_kept,
+                interval_min: config.poll_min_interval,
+            });
+            match record.await {
+                Some(record) => self.admit(config, &record.remote.api_key).map(Some),
+                None => Ok(None),
+            }
+        };
+        match admitted.await {
+            Ok(remote) => remote,
+            Err(Failed(why)) => {
+                log::error!("{why}");
+                None
+            }
+        }
     }
 
     async fn run(self, listeners: Listeners, signals: UnixStream) {
         let mailbox = Arc::new(Mailbox::new(self.tools.clone()));
         let has_cached = self.restore(&mailbox).await;
-        let trigger = self.remote.is_some().then(|| Arc::new(Trigger::default()));
+        let trigger = self.config.remote.is_some();
+        let trigger = trigger.then(|| Arc::new(Trigger::default()));
         let (stop, told) = (Arc::new(Cancel::default()), Arc::new(Cancel::default()));
         let executor = LocalExecutor::new();
         let own = facts::own_container();
@@ -235,32 +291,40 @@ impl Agent {
         ));
         let _events = executor.spawn(events::run(self.tools.clone()));
         let api = executor.spawn(self.serve(listeners, &mailbox, trigger.clone(), stop.clone()));
-        let mut polls = None;
-        let mut reports = None;
-        if let (Some(remote), Some(trigger)) = (&self.remote, trigger) {
-            let wake = trigger.clone();
-            let poll = self.poll(remote, trigger, &mailbox, has_cached);
-            let ceiling = poll.timing.interval;
-            polls = Some(executor.spawn(poll::run(poll)));
-            let last = told.clone();
-            let report = self.report(remote, ceiling, wake);
-            let stop = async move { last.wait().await };
-            reports = Some(executor.spawn(report::run(report, stop)));
-        }
+        let managed = executor.spawn({
+            let (stop, told) = (stop.clone(), told.clone());
+            let agent = &self;
+            async move {
+                let Some(trigger) = trigger else { return };
+                let admitted = agent.registered(trigger.clone());
+                // What was begun goes on at the next start.
+                let gave_up = async {
+                    stop.wait().await;
+                    None
+                };
+                let Some(remote) = future::or(gave_up, admitted).await else {
+                    return;
+                };
+                let wake = trigger.clone();
+                let poll = agent.poll(&remote, trigger, &mailbox, has_cached);
+                let report = agent.report(&remote, poll.timing.interval, wake);
+                let polls = future::or(stop.wait(), poll::run(poll));
+                let last = async { told.wait().await };
+                let reports = report::run(report, last);
+                future::zip(polls, reports).await;
+            }
+        });
         let all = async {
             wait_for(signals).await;
             log::info!(
                 "stopping: open calls and answers are finished, containers stay as they are"
             );
-            drop(polls);
             stop.set();
             let late = self.tools.clock.now() + limits::SHUTDOWN;
             let orderly = async {
                 future::zip(seek, api).await;
                 told.set();
-                if let Some(reports) = reports {
-                    reports.await;
-                }
+                managed.await;
             };
             future::or(orderly, self.tools.clock.sleep_until(late)).await;
         };
@@ -409,21 +473,41 @@ pub fn endpoint(engine: EngineAddress) -> Endpoint {
 /// The client of the backend and the host it talks to.
 fn backend(
     remote: &RemoteConfig,
-    uuid: &str,
+    identity: (&str, &str),
     config: &Config,
 ) -> Result<(Arc<dyn Remote>, String), Failed> {
+    let (url, endpoint, timeouts) = way(remote)?;
+    let backend = Backend::new(&url, endpoint, timeouts, identity, &config.dirs.cache)
+        .with_roots(later_roots(remote));
+    Ok((Arc::new(backend), url.host().to_owned()))
+}
+
+/// The client that registers this device.
+fn registrar(remote: &RemoteConfig, registration: &Registration) -> Result<Arc<Registrar>, Failed> {
+    let (url, endpoint, timeouts) = way(remote)?;
+    let about = About {
+        os_version: registration.os_version.clone(),
+        supervisor_version: registration.supervisor_version.clone(),
+    };
+    let (roots, key) = (later_roots(remote), &registration.key.0);
+    let registrar = Registrar::new(&url, (endpoint, timeouts), roots, key, about);
+    Ok(Arc::new(registrar))
+}
+
+/// Where the backend is, and how long its answers may take.
+fn way(remote: &RemoteConfig) -> Result<(Url, Endpoint, Timeouts), Failed> {
     let url = Url::parse(&remote.endpoint).map_err(failed("use the remote API endpoint"))?;
     let host = url.host().to_owned();
     let endpoint = if url.is_tls() {
         let roots = Arc::new(roots(remote.ca_file.as_deref())?);
         Endpoint::Tls {
-            host: host.clone(),
+            host,
             port: url.port(),
             roots,
         }
     } else {
         Endpoint::Tcp {
-            host: host.clone(),
+            host,
             port: url.port(),
         }
     };
@@ -436,17 +520,16 @@ fn backend(
         idle: Duration::from_secs(15),
         total: Some(remote.timeout),
     };
-    let identity = (uuid, remote.key.0.as_str());
-    // Asked for when an endpoint of plain http sends us to https (R-HTTP-8).
-    let later = remote.ca_file.clone();
-    let later = move || {
-        roots(later.as_deref())
-            .map(Arc::new)
-            .map_err(|Failed(why)| why)
-    };
-    let backend = Backend::new(&url, endpoint, timeouts, identity, &config.dirs.cache)
-        .with_roots(Box::new(later));
-    Ok((Arc::new(backend), host))
+    Ok((url, endpoint, timeouts))
+}
+
+/// Asked for when an endpoint of plain http sends us to https (R-HTTP-8).
+fn later_roots(remote: &RemoteConfig) -> Box<Roots> {
+    let ca_file = remote.ca_file.clone();
+    Box::new(move || {
+        let roots = roots(ca_file.as_deref()).map(Arc::new);
+        roots.map_err(|Failed(why)| why)
+    })
 }
 
 /// Whom to trust (D-29).
@@ -466,12 +549,12 @@ fn roots(ca_file: Option<&Path>) -> Result<TlsRoots, Failed> {
     TlsRoots::load(extra.as_deref(), system.as_deref()).map_err(failed("use the CA certificates"))
 }
 
-fn host_facts(config: &Config, stored: Option<&Stored>, uuid: &str) -> HostFacts {
+fn host_facts(config: &Config, uuid: &str) -> HostFacts {
     let os = config.os.as_ref();
     HostFacts {
         uuid: uuid.to_owned(),
         device_name: None,
-        device_type: stored.and_then(|stored| stored.device_type.clone()),
+        device_type: config.device_type.clone(),
         arch: facts::arch().to_owned(),
         os_version: os.map(|os| match &os.version {
             Some(version) => format!("{} {version}", os.name),

@@ -19,6 +19,23 @@ pub fn hex(bytes: usize) -> std::io::Result<String> {
     Ok(super::hash::to_hex(&raw))
 }
 
+/// A version 4 UUID (RFC 9562 5.4) without dashes.
+///
+/// # Errors
+/// As [`hex`].
+pub fn uuid() -> std::io::Result<String> {
+    let mut text = hex(16)?;
+    text.replace_range(12..13, "4");
+    let variant = match text.as_bytes()[16] % 4 {
+        0 => "8",
+        1 => "9",
+        2 => "a",
+        _ => "b",
+    };
+    text.replace_range(16..17, variant);
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +53,14 @@ mod tests {
         let (one, two) = (hex(16).unwrap(), hex(16).unwrap());
         assert_eq!((one.len(), two.len()), (32, 32));
         assert_ne!(one, two);
+    }
+
+    #[test]
+    fn uuids_are_of_version_4() {
+        for _ in 0..100 {
+            let uuid = uuid().unwrap();
+            assert_eq!((uuid.len(), &uuid[12..13]), (32, "4"), "{uuid}");
+            assert!("89ab".contains(&uuid[16..17]), "{uuid}");
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! * The API version is negotiated when the engine answers first, and again after
 //!   it was away (D-22).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -49,7 +49,7 @@ pub struct Docker {
     /// Whether objects get the label by which other agents of the family find theirs (D-08).
     supervised: bool,
     /// URL and key of the backend, for containers that ask for them (target-state 4.2).
-    backend: Option<(String, String)>,
+    backend: Arc<OnceLock<(String, String)>>,
     /// The engine's own socket, for the same.
     socket: Option<String>,
 }
@@ -75,25 +75,22 @@ impl Docker {
             api: Mutex::new(None),
             auth,
             supervised,
-            backend: None,
+            backend: Arc::default(),
             socket,
         }
     }
 
     /// The same, for containers that are told where the backend is and the device's key when
-    /// their label `balena-api` asks for it (target-state 4.2).
+    /// their label `balena-api` asks for it (target-state 4.2), once there is one.
     #[must_use]
-    pub fn with_backend(self, url: &str, key: &str) -> Docker {
-        Docker {
-            backend: Some((url.to_owned(), key.to_owned())),
-            ..self
-        }
+    pub fn with_backend(self, backend: Arc<OnceLock<(String, String)>>) -> Docker {
+        Docker { backend, ..self }
     }
 
     /// What feature labels get from this agent.
     fn extra(&self) -> Extra<'_> {
         Extra {
-            backend: self.backend.as_ref().map(|(url, key)| Backend { url, key }),
+            backend: self.backend.get().map(|(url, key)| Backend { url, key }),
             supervisor: None,
             engine_socket: self.socket.as_deref(),
         }

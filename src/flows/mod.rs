@@ -1,18 +1,20 @@
 //! The four flows: *poll* asks the backend for the target, *seek* makes the
 //! device that target, *report* tells the backend what is, *api* answers locally.
+//! Before all that, once in a device's life, *register* makes it known.
 //!
 //! # Invariants
 //!
 //! * Each flow is a machine that decides, pure, and a driver that does not.
 //! * They share the board (`plan::board`) and two mailboxes: [`seek::Mailbox`]
 //!   takes targets, [`poll::Trigger`] takes requests to poll now.
-//! * No flow ends by itself; all of them end when they are dropped.
+//! * No flow but *register* ends by itself; all of them end when they are dropped.
 
 use crate::intake::Facts;
 use crate::world::engine::HostFacts;
 
 pub mod api;
 pub mod poll;
+pub mod register;
 pub mod report;
 pub mod seek;
 

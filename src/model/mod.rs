@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod current;
+pub mod identity;
 pub mod ids;
 pub mod image;
 pub mod network;

@@ -18,6 +18,7 @@ use crate::world::Pending;
 use crate::world::remote::{Polled, Remote, RemoteError, RemoteKind};
 
 mod cache;
+pub mod register;
 pub mod registry;
 mod report;
 mod retry_after;

@@ -49,14 +49,20 @@ impl Files {
     /// # Errors
     /// When the directories cannot be made.
     pub fn shared(root: &Path) -> io::Result<Files> {
-        let files = Files {
-            contents: root.join("contents/0"),
-            staging: root.join("staging"),
-        };
+        let files = Files::below(root);
         for dir in [&files.contents, &files.staging] {
             private_dir(dir)?;
         }
         Ok(files)
+    }
+
+    /// The same, and its directories are only made when something is written.
+    #[must_use]
+    pub fn below(root: &Path) -> Files {
+        Files {
+            contents: root.join("contents/0"),
+            staging: root.join("staging"),
+        }
     }
 
     /// Makes a document unless there is one; of two who try at once one wins, and both
@@ -68,6 +74,7 @@ impl Files {
         let place = self.place(path)?;
         let dir = place.parent().unwrap_or(&self.contents);
         private_dir(dir)?;
+        private_dir(&self.staging)?;
         let staged = self.staging.join(random::hex(32)?);
         let linked = stage(&staged, bytes).and_then(|()| fs::hard_link(&staged, &place));
         let _ = fs::remove_file(&staged);
@@ -80,7 +87,10 @@ impl Files {
     }
 
     /// The file of a document.
-    fn place(&self, path: &str) -> io::Result<PathBuf> {
+    ///
+    /// # Errors
+    /// When the path could lead out of the store.
+    pub fn place(&self, path: &str) -> io::Result<PathBuf> {
         let normal = Path::new(path)
             .components()
             .all(|part| matches!(part, Component::Normal(_)));
@@ -126,6 +136,7 @@ impl Files {
         }
         let dir = place.parent().unwrap_or(&self.contents);
         private_dir(dir)?;
+        private_dir(&self.staging)?;
         let staged = self.staging.join(random::hex(32)?);
         let written = stage(&staged, bytes).and_then(|()| fs::rename(&staged, &place));
         if written.is_err() {
@@ -138,7 +149,7 @@ impl Files {
     /// A new directory is only there for certain once its parent is synced.
     fn sync_up_to_root(&self, from: &Path) -> io::Result<()> {
         for dir in from.ancestors() {
-            File::open(dir)?.sync_all()?;
+            sync(dir)?;
             if dir == self.contents {
                 break;
             }
@@ -146,14 +157,22 @@ impl Files {
         Ok(())
     }
 
-    fn remove(&self, path: &str) -> io::Result<()> {
+    /// Removes a document, or everything below a path that ends with `/`. What is not
+    /// there counts as removed.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove(&self, path: &str) -> io::Result<()> {
+        let place = self.place(path.strip_suffix('/').unwrap_or(path))?;
         let removed = match path.strip_suffix('/') {
-            Some(tree) => fs::remove_dir_all(self.place(tree)?),
-            None => fs::remove_file(self.place(path)?),
+            Some(_) => fs::remove_dir_all(&place),
+            None => fs::remove_file(&place),
         };
         match removed {
             Err(err) if is_absent(&err) => Ok(()),
-            other => other,
+            Err(err) => Err(err),
+            // It would come back after a power cut.
+            Ok(()) => place.parent().map_or(Ok(()), sync),
         }
     }
 
@@ -171,15 +190,28 @@ impl Files {
         Ok(names)
     }
 
-    fn set_aside(&self, path: &str) -> io::Result<()> {
+    /// Where a document goes that cannot be read.
+    ///
+    /// # Errors
+    /// When the path could lead out of the store.
+    pub fn aside(&self, path: &str) -> io::Result<PathBuf> {
         let place = self.place(path)?;
         let name = place
             .file_name()
             .map(|name| name.to_string_lossy().into_owned());
-        let aside = place.with_file_name(format!(".{}.unreadable", name.unwrap_or_default()));
-        match fs::rename(&place, aside) {
+        Ok(place.with_file_name(format!(".{}.unreadable", name.unwrap_or_default())))
+    }
+
+    /// Puts a document there, in place of the one before it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn set_aside(&self, path: &str) -> io::Result<()> {
+        let place = self.place(path)?;
+        match fs::rename(&place, self.aside(path)?) {
             Err(err) if is_absent(&err) => Ok(()),
-            other => other,
+            Err(err) => Err(err),
+            Ok(()) => place.parent().map_or(Ok(()), sync),
         }
     }
 }
@@ -191,11 +223,30 @@ fn is_absent(err: &io::Error) -> bool {
     )
 }
 
+/// Makes a directory, and all above it that are missing, to last.
 fn private_dir(dir: &Path) -> io::Result<()> {
+    let missing = dir.ancestors().take_while(|dir| !dir.is_dir());
+    let missing: Vec<_> = missing.collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(dir)
+        .create(dir)?;
+    missing
+        .iter()
+        .filter_map(|made| made.parent())
+        .try_for_each(sync)
+}
+
+/// What was made, renamed or removed in a directory is only so for certain after this.
+fn sync(dir: &Path) -> io::Result<()> {
+    match File::open(dir)?.sync_all() {
+        // Some file systems have nothing to sync there, and say so.
+        Err(err) if err.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other,
+    }
 }
 
 fn stage(staged: &Path, bytes: &[u8]) -> io::Result<()> {

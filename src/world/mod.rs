@@ -15,6 +15,7 @@ use std::pin::Pin;
 pub mod clock;
 pub mod engine;
 pub mod host;
+pub mod registration;
 pub mod remote;
 pub mod store;
 

@@ -42,6 +42,12 @@ impl Trigger {
         self.0
             .change(|wish| *wish = Some(poller::merge(wish.unwrap_or_default(), ask)));
     }
+
+    /// Ends with a request later than the one of this number, which it returns; the
+    /// request stays where it is.
+    pub async fn pulled(&self, seen: u64) -> u64 {
+        self.0.newer(seen).await
+    }
 }
 
 /// What the driver needs.

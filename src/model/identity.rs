@@ -1,0 +1,65 @@
+//! Who this device is to its backend, as it is stored (remote-api 1.5).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The identity. Upstream reads and writes the same document; it needs every key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The device's uuid.
+    pub uuid: String,
+    /// The fleet's number at the backend.
+    #[serde(default)]
+    pub fleet: Option<u32>,
+    /// The device type's slug.
+    #[serde(default)]
+    pub device_type: Option<String>,
+    /// The backend.
+    pub remote: RecordRemote,
+}
+
+/// The backend's part of [`Record`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordRemote {
+    /// Its URL, with a slash where there is no path (R-URL-3).
+    pub api_endpoint: String,
+    /// The device's key. No `{:?}` shows it.
+    pub api_key: String,
+    /// How it is asked.
+    #[serde(default)]
+    pub request: RecordRequest,
+}
+
+/// Milliseconds that a start without options goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecordRequest {
+    /// One request in all.
+    pub timeout: u64,
+    /// Between two polls.
+    pub poll_interval: u64,
+    /// Between two requests.
+    pub poll_min_interval: u64,
+    /// Added at random.
+    pub poll_max_jitter: u64,
+}
+
+impl Default for RecordRequest {
+    fn default() -> RecordRequest {
+        RecordRequest {
+            timeout: 59_000,
+            poll_interval: 900_000,
+            poll_min_interval: 10_000,
+            poll_max_jitter: 60_000,
+        }
+    }
+}
+
+impl fmt::Debug for RecordRemote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RecordRemote")
+            .field(&self.api_endpoint)
+            .finish()
+    }
+}
