@@ -20,6 +20,8 @@ pub struct Config {
     pub remote: Option<RemoteConfig>,
     /// How to become known to it, where this device is not yet.
     pub registration: Option<Registration>,
+    /// It is the one that is stored.
+    pub is_identity_stored: bool,
     /// The device type that is stored, or is to be registered.
     pub device_type: Option<String>,
     /// Where the local API listens.
@@ -154,6 +156,7 @@ pub fn config(
     Ok(Config {
         uuid,
         remote,
+        is_identity_stored: known.stored.is_some() && !is_identity_given(args),
         device_type: record.and_then(|record| record.device_type.clone()),
         registration,
         api: args

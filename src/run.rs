@@ -94,6 +94,7 @@ pub fn run(mut config: Config) -> Result<(), Failed> {
         (None, Uuid::Known(uuid)) => uuid.clone(),
         (None, Uuid::Random) => random::uuid().map_err(failed("draw a uuid"))?,
     };
+    announce(&config, registering.is_some(), &uuid);
     let agent = Agent::new(config, registering, uuid)?;
     // The planner spawns its workflow on this; it has no driver, no timer and no
     // thread of its own (D-04).
@@ -104,18 +105,24 @@ pub fn run(mut config: Config) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Says who this device is and where that is written down.
+fn announce(config: &Config, is_registering: bool, uuid: &str) {
+    let place = Identity::below(&config.dirs.config).name(IDENTITY);
+    let Some(remote) = &config.remote else { return };
+    let from = match (is_registering, config.is_identity_stored) {
+        (true, _) => format!("is being registered; the identity will be in {place}"),
+        (false, true) => format!("is registered; the identity is in {place}"),
+        (false, false) => "is told so by its arguments".to_owned(),
+    };
+    log::info!("this device is {uuid} at {} and {from}", remote.endpoint);
+}
+
 /// Settles who this device is, before it is told to anybody; and whether that is on disk.
 fn begin(
     identity: &Identity,
     mut registration: Registration,
 ) -> Result<(Registration, bool), Failed> {
     let (record, is_kept) = identity.claim(registration.record)?;
-    log::info!(
-        "registering at {} as {}; the identity will be in {}",
-        record.remote.api_endpoint,
-        record.uuid,
-        identity.name(IDENTITY)
-    );
     registration.record = record;
     Ok((registration, is_kept))
 }

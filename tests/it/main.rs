@@ -12,6 +12,7 @@ mod images;
 mod locks;
 mod poll;
 mod process;
+mod register;
 mod roundtrip;
 mod support;
 mod volumes;

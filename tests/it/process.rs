@@ -21,7 +21,7 @@ fn bad_options_end_with_2_and_one_sentence() {
         (&["--remote-api-endpoint", "ftp://x"], "--remote-api-endpoint"),
         (&["--pulls-max", "0"], "--pulls-max"),
         (&["--legacy-api-endpoint", "http://x", "--legacy-api-key", "k"], "legacy"),
-        (&["--provisioning-key", "k"], "provisioning-key"),
+        (&["--provisioning-key", "k"], "--remote-api-endpoint"),
         (&["--user-apps", "off"], "--user-apps"),
     ];
     for (args, want) in cases {
