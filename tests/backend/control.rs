@@ -39,6 +39,9 @@ pub fn answer(state: &mut State, method: &str, route: &str, body: &[u8]) -> Answ
         ("PUT", "fail") => done(serde_json::from_slice::<Faults>(body).map(|faults| {
             state.faults = faults.list();
         })),
+        ("PUT", "fleets") => done(serde_json::from_slice(body).map(|fleets| {
+            state.provisioning.fleets = fleets;
+        })),
         ("GET", "fail") => Answer::json(200, &format!("{:?}", state.faults)),
         ("PUT", "devices") if !name.is_empty() => {
             done(serde_json::from_slice::<DeviceChange>(body).map(|change| {

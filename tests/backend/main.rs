@@ -16,6 +16,7 @@
 //! | `DELETE /_control/log` | forgets them |
 //! | `PUT /_control/devices/{uuid}` | `{"state": "normal"\|"frozen"\|"deleted", "key": "..."}` |
 //! | `DELETE /_control/releases/{uuid}` | the release is not known any more |
+//! | `PUT /_control/fleets` | `{"key": 1}`: provisioning keys and their fleets, see [`provisioning`] |
 //! | `PUT /_control/fail` | faults of the next answers to devices: see [`fault::Fault`] |
 //!
 //! Usage: `cargo run --example backend -- [--listen 127.0.0.1:8090]`
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 mod control;
 mod fault;
+mod provisioning;
 mod register;
 mod report;
 mod state;
@@ -67,16 +69,12 @@ fn answer(state: &Mutex<State>, call: &Call) -> (Answer, Fault) {
         .strip_prefix("/device/v3/")
         .and_then(|rest| rest.strip_suffix("/state"));
     let (name, answer) = match (call.method.as_str(), lower.as_str(), device) {
-        ("POST", "/device/register", _) => {
-            let answer = register::answer(state, call.key().as_deref(), body);
-            ("register", answer)
-        }
         ("PATCH", "/device/v3/state", _) => ("report", report::answer(state, call, body)),
         ("GET" | "HEAD", _, Some(uuid)) => ("poll", target::answer(state, uuid, call)),
         ("GET", "/auth/v1/token", _) => ("token", token::answer(state, call)),
         ("GET", "/ping", _) => ("", Answer::text(200, "OK")),
         ("GET" | "HEAD", "/connectivity-check", _) => ("", Answer::empty(204)),
-        _ => ("", Answer::empty(404)),
+        _ => register::answer(state, call, body).unwrap_or(("", Answer::empty(404))),
     };
     let fault = match name {
         "" => Fault::default(),

@@ -1,40 +1,60 @@
-//! `POST /device/register` (remote-api 1.2, 1.3).
+//! `POST /device/register` and the exchange of keys (remote-api 1.2, 1.3, 1.6).
 
-use helios::base::hash;
-use serde::Deserialize;
+use std::collections::BTreeMap;
 
-use crate::state::State;
-use crate::wire::Answer;
+use crate::provisioning::{Devices, Said};
+use crate::state::{Device, Standing, State};
+use crate::wire::{Answer, Call};
 
-#[derive(Deserialize)]
-struct Register {
-    uuid: String,
-    application: serde_json::Value,
-    device_type: String,
-    api_key: Option<String>,
+impl Devices for BTreeMap<String, Device> {
+    fn find(&self, uuid: &str) -> Option<(u64, Option<String>)> {
+        let found = self.get(uuid)?;
+        let is_there = found.standing != Standing::Deleted;
+        is_there.then(|| (found.id, found.key.clone()))
+    }
+
+    fn uuid_of(&self, id: u64) -> Option<String> {
+        let found = self.iter().find(|(_, device)| device.id == id);
+        found.map(|(uuid, _)| uuid.clone())
+    }
+
+    fn set_key(&mut self, uuid: &str, key: &str) -> u64 {
+        let id = self.len() as u64 + 1;
+        let device = self.entry(uuid.to_owned()).or_insert_with(|| Device::new(id));
+        device.key = Some(key.to_owned());
+        device.standing = Standing::Normal;
+        device.id
+    }
 }
 
-pub fn answer(state: &mut State, key: Option<&str>, body: &[u8]) -> Answer {
-    if key.is_none() {
-        return Answer::json(401, &serde_json::json!({"error": "API key required"}));
-    }
-    let Ok(asked) = serde_json::from_slice::<Register>(body) else {
-        return Answer::empty(400);
+/// The answer to a request of these routes, with the name that faults know it by.
+pub fn answer(state: &mut State, call: &Call, body: &[u8]) -> Option<(&'static str, Answer)> {
+    let path = call.path.trim_end_matches('/');
+    let (key, devices) = (call.key(), &mut state.devices);
+    let key = key.as_deref();
+    let it = &mut state.provisioning;
+    let given = path.strip_prefix("/api-key/device/");
+    let given = given.and_then(|rest| rest.strip_suffix("/device-key"));
+    let (name, said) = match (call.method.as_str(), path, given) {
+        ("POST", "/device/register", _) => {
+            ("register", it.register(devices, key, call.is_json(), body))
+        }
+        ("GET", "/v7/device", _) => {
+            let filter = call.asked("$filter").next().unwrap_or_default();
+            ("exchange", it.look_up(devices, key, &filter))
+        }
+        ("POST", _, Some(id)) => ("exchange", it.give_key(devices, key, id, body)),
+        _ => return None,
     };
-    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    let hex = asked.uuid.bytes().all(is_hex);
-    let good = hex && matches!(asked.uuid.len(), 32 | 62) && asked.application.is_u64();
-    if !good || asked.device_type.is_empty() {
-        return Answer::empty(400);
+    Some((name, written(said)))
+}
+
+fn written((status, kind, body): Said) -> Answer {
+    if kind.is_empty() {
+        return Answer::empty(status);
     }
-    let device = state.device(&asked.uuid);
-    if device.key.is_some() {
-        return Answer::text(409, "\"uuid\" must be unique.")
-            .with("Content-Type", "text/html; charset=utf-8");
-    }
-    let made = asked.api_key.filter(|key| !key.is_empty());
-    let key = made.unwrap_or_else(|| hash::sha256_hex(asked.uuid.as_bytes())[..32].to_owned());
-    device.key = Some(key.clone());
-    let answer = serde_json::json!({"id": device.id, "uuid": asked.uuid, "api_key": key});
-    Answer::json(201, &answer)
+    let mut answer = Answer::text(status, &body).with("Content-Type", kind);
+    let etag = crate::wire::etag(&answer.body);
+    answer.fields.push(("ETag".into(), etag));
+    answer
 }

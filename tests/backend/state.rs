@@ -9,6 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::fault::Fault;
+use crate::provisioning::Provisioning;
 
 /// Reports and requests that are kept; the oldest go first.
 const KEPT_MAX: usize = 100_000;
@@ -25,6 +26,8 @@ pub struct State {
     pub requests: BTreeMap<String, u64>,
     pub log: Vec<Logged>,
     pub faults: Vec<Fault>,
+    /// Who may register devices.
+    pub provisioning: Provisioning,
     pub begun: Instant,
 }
 
@@ -58,6 +61,17 @@ pub enum Standing {
     Frozen,
 }
 
+impl Device {
+    pub fn new(id: u64) -> Device {
+        Device {
+            id,
+            key: None,
+            standing: Standing::Normal,
+            installed: BTreeSet::new(),
+        }
+    }
+}
+
 impl State {
     pub fn new() -> State {
         State {
@@ -68,6 +82,7 @@ impl State {
             requests: BTreeMap::new(),
             log: Vec::new(),
             faults: Vec::new(),
+            provisioning: Provisioning::default(),
             begun: Instant::now(),
         }
     }
@@ -75,12 +90,9 @@ impl State {
     /// The device of that uuid, which is made if there is none.
     pub fn device(&mut self, uuid: &str) -> &mut Device {
         let id = self.devices.len() as u64 + 1;
-        self.devices.entry(uuid.to_owned()).or_insert(Device {
-            id,
-            key: None,
-            standing: Standing::Normal,
-            installed: BTreeSet::new(),
-        })
+        self.devices
+            .entry(uuid.to_owned())
+            .or_insert_with(|| Device::new(id))
     }
 
     /// Whether `key` is the device's; the first one that a device of the target comes with

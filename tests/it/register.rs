@@ -632,3 +632,136 @@ fn s_net_01_a_backend_that_is_not_there_yet_is_waited_for() {
     );
     assert_eq!(candidates(&dir).len(), 1);
 }
+
+/// The same against the development backend, which refuses what the real one refuses.
+mod development {
+    use super::*;
+    use crate::support::{Backend, http};
+    use helios::http::client::Endpoint;
+
+    fn call(backend: &Backend, method: &str, target: &str, key: &str, body: &str) -> (u16, String) {
+        let (host, port) = backend.address.rsplit_once(':').unwrap();
+        let endpoint = Endpoint::Tcp {
+            host: host.into(),
+            port: port.parse().unwrap(),
+        };
+        let bearer = format!("Bearer {key}");
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let (status, bytes) = http(endpoint, method, target, &headers, Some(body.as_bytes()));
+        (status, String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn s_reg_26_the_rows_of_remote_api_1_3() {
+        let backend = Backend::start();
+        let post = |key: &str, body: &Value| {
+            let body = match body {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            call(&backend, "POST", "/device/register", key, &body)
+        };
+        let good = json!({"uuid": "a".repeat(32), "application": 1,
+            "device_type": "generic-amd64", "api_key": "k1"});
+        let with = |name: &str, value: Value| {
+            let mut body = good.clone();
+            body["uuid"] = json!("b".repeat(32));
+            body["api_key"] = json!("k2");
+            body[name] = value;
+            body
+        };
+        let without = |name: &str| {
+            let mut body = with("uuid", json!("b".repeat(32)));
+            body.as_object_mut().unwrap().remove(name);
+            body
+        };
+        let key = "provisioning-key";
+        let (status, echo) = post(key, &good);
+        let echo: Value = serde_json::from_str(&echo).unwrap();
+        assert_eq!(
+            (status, &echo["uuid"], &echo["api_key"]),
+            (201, &good["uuid"], &json!("k1"))
+        );
+        let long = "x".repeat(513 * 1024);
+        #[rustfmt::skip]
+        let rows = [
+            (key, json!("{"), 400, "<"),
+            (key, json!(format!("{{\"a\": \"{long}\"}}")), 413, "<"),
+            ("nobody", good.clone(), 401, "{\"error\":\"API key required\"}"),
+            (key, with("uuid", json!(5)), 400, ""),
+            (key, with("user", json!("x")), 400, "\"User ID"),
+            (key, without("application"), 400, "\"Application ID"),
+            (key, without("device_type"), 400, "\"Device type"),
+            (key, without("uuid"), 400, "\"UUID"),
+            (key, good.clone(), 409, "\"uuid\" must be unique."),
+            (key, with("api_key", json!("k1")), 409, "\"\\\"key\\\" must be unique."),
+            (key, with("device_type", json!("no-such-type")), 404, "\"Unknown device type no-such-type\""),
+            (key, with("uuid", json!("ABC")), 400, "\""),
+            (key, with("application", json!(2)), 401, ""),
+            (key, with("os_version", json!("balenaOS 2.10.9")), 403, "\""),
+            (key, with("os_version", json!("no version")), 403, "\""),
+            (key, with("supervisor_version", json!("1".repeat(21))), 400, "\""),
+        ];
+        for (key, body, status, begins) in rows {
+            let (got, said) = post(key, &body);
+            assert_eq!(got, status, "{body}: {said}");
+            assert!(
+                said.starts_with(begins) && (said.is_empty() == begins.is_empty()),
+                "{said}"
+            );
+        }
+        assert_eq!(post(key, &with("application", json!("1"))).0, 201);
+        // The exchange of keys: a provisioning key may not, a user's may (remote-api 1.6).
+        let look = format!(
+            "/v7/device?$select=id&$filter=uuid%20eq%20'{}'",
+            "a".repeat(32)
+        );
+        assert_eq!(call(&backend, "GET", &look, key, "").0, 401);
+        let (status, found) = call(&backend, "GET", &look, "user-key", "");
+        assert_eq!(
+            (status, found),
+            (200, format!("{{\"d\":[{{\"id\":{}}}]}}", echo["id"]))
+        );
+        let give = format!("/api-key/device/{}/device-key", echo["id"]);
+        assert_eq!(
+            call(&backend, "POST", &give, key, r#"{"apiKey":"k3"}"#).0,
+            401
+        );
+        let (status, said) = call(&backend, "POST", &give, "user-key", r#"{"apiKey":"k3"}"#);
+        assert_eq!((status, &*said), (200, "\"k3\""));
+    }
+
+    #[test]
+    fn s_reg_01_s_reg_12_registers_polls_and_recovers_a_lost_key() {
+        let (backend, dir) = (Backend::start(), Scratch::new());
+        let mut args = registers("");
+        let url = backend.url();
+        (args[1], args[3]) = (&url, "provisioning-key");
+        let agent = start(&dir, args.clone());
+        let stored = registered(&dir);
+        let uuid = stored["uuid"].as_str().unwrap();
+        let poll = format!("GET /device/v3/{uuid}/state");
+        until("the poll", || (backend.requests(&poll) > 0).then_some(()));
+        assert_eq!(agent.stop(), Some(0));
+        // Everything is lost but the uuid, which somebody wrote down.
+        std::fs::remove_dir_all(documents(&dir)).unwrap();
+        args.extend(["--uuid", uuid]);
+        let agent = start(&dir, args.clone());
+        agent.wait_for_log("belongs to a device with another key");
+        assert_eq!(agent.stop(), Some(0));
+        args[3] = "user-key";
+        let agent = start(&dir, args);
+        let found = registered(&dir);
+        assert_eq!(found["uuid"], uuid);
+        assert_ne!(found["remote"]["api_key"], stored["remote"]["api_key"]);
+        let polls = backend.requests(&poll);
+        assert_eq!(agent.call("POST", "/v1/update", None).0, 202);
+        until("the next poll", || {
+            (backend.requests(&poll) > polls).then_some(())
+        });
+        assert!(!agent.log().contains("401"), "the new key counts");
+    }
+}
