@@ -54,22 +54,30 @@ fn failed<E: std::fmt::Display>(doing: impl std::fmt::Display) -> impl FnOnce(E)
 /// When it can neither be read nor written.
 pub fn local_key(config_dir: &Path) -> Result<String, Failed> {
     let files = Files::shared(config_dir).map_err(failed("open the configuration directory"))?;
-    let stored = || {
+    let read = || {
         let bytes = files
             .read(LOCAL_KEY)
             .map_err(failed("read the local API key"))?;
-        let key = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-        Ok(key.filter(|key| !key.is_empty()))
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap_or_default();
+        Ok::<_, Failed>(bytes.map(text))
     };
-    if let Some(key) = stored()? {
-        return Ok(key);
+    let is_key = |key: &String| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+    match read()? {
+        Some(key) if is_key(&key) => return Ok(key),
+        Some(_) => {
+            log::error!("the local API key cannot be used: it is set aside and a new one drawn");
+            let aside = files.set_aside(LOCAL_KEY);
+            aside.map_err(failed("set the local API key aside"))?;
+        }
+        None => {}
     }
     // The agent and `helios local-key` may both find none: what is stored counts.
     let key = random::hex(16).map_err(failed("draw a key"))?;
     files
         .write_new(LOCAL_KEY, key.as_bytes())
         .map_err(failed("store the local API key"))?;
-    stored()?.ok_or_else(|| Failed("cannot use the stored local API key: it is no text".to_owned()))
+    let stored = read()?.filter(is_key);
+    stored.ok_or_else(|| Failed("cannot use the stored local API key".to_owned()))
 }
 
 /// Runs the agent until SIGTERM or SIGINT.

@@ -11,6 +11,7 @@ mod faults;
 mod images;
 mod locks;
 mod poll;
+mod power;
 mod process;
 mod register;
 mod roundtrip;

@@ -112,6 +112,51 @@ impl Mock {
     }
 }
 
+/// A backend that keeps to the rules and remembers whom it registered.
+pub struct Memory {
+    mock: Mock,
+    devices: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Memory {
+    pub fn start() -> Memory {
+        let devices: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+        let known = devices.clone();
+        let mock = Mock::start(move |seen, _| {
+            let mut known = known.lock().unwrap();
+            let find = |uuid: &str| known.iter().find(|(one, _)| one == uuid).cloned();
+            if seen.is_register() {
+                let text = |name: &str| seen.body[name].as_str().unwrap().to_owned();
+                let (uuid, key) = (text("uuid"), text("api_key"));
+                if find(&uuid).is_some() {
+                    return text_of_conflict();
+                }
+                known.push((uuid, key));
+                return seen.echo();
+            }
+            match find(seen.what.split('/').nth(3).unwrap_or_default()) {
+                None => text(304, ""),
+                Some((_, key)) if key == seen.key => seen.target(),
+                Some(_) => text(401, ""),
+            }
+        });
+        Memory { mock, devices }
+    }
+
+    pub fn url(&self) -> String {
+        self.mock.url.clone()
+    }
+
+    /// Uuid and key of each.
+    pub fn devices(&self) -> Vec<(String, String)> {
+        self.devices.lock().unwrap().clone()
+    }
+}
+
+fn text_of_conflict() -> Reply {
+    text(409, "\"uuid\" must be unique.")
+}
+
 fn read(stream: &TcpStream) -> Option<Seen> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
