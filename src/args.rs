@@ -282,7 +282,8 @@ pub fn help() -> String {
     text.push_str(
         "  -h, --help\n          Print this\n  -V, --version\n          Print the version\n\n\
          Other variables: DOCKER_HOST (unix://, tcp://, http://), XDG_CONFIG_HOME,\n\
-         XDG_STATE_HOME, XDG_CACHE_HOME, XDG_RUNTIME_DIR, SSL_CERT_FILE, RUST_LOG.\n",
+         XDG_STATE_HOME, XDG_CACHE_HOME, XDG_RUNTIME_DIR, SSL_CERT_FILE, HTTP_PROXY,\n\
+         HTTPS_PROXY and NO_PROXY for the backend, RUST_LOG.\n",
     );
     text
 }

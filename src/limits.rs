@@ -86,6 +86,10 @@ pub const NETLINK_ANSWERS_MAX: usize = 64;
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// The known target is handed on again after so long without one (remote-api 2.3).
 pub const REEMIT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// 2026-11-01: no build of this source is older, and a clock that says less is not set (FD-30).
+pub const CLOCK_FLOOR_SECS: i64 = 1_793_491_200;
+/// How often it is looked at whether it is set now.
+pub const CLOCK_LOOK: Duration = Duration::from_secs(5);
 /// A registration that was refused, and may not be for ever, is tried again so much later
 /// (FD-45).
 pub const REGISTER_REFUSED_RETRY: Duration = Duration::from_secs(3600);

@@ -31,9 +31,9 @@ use crate::limits;
 use crate::plan::board::Board;
 use crate::plan::work::{Cancel, Tools};
 use crate::remote::register::{About, Registrar};
-use crate::remote::{Backend, registry::Registries};
+use crate::remote::{Backend, proxy, registry::Registries};
 use crate::store::Files;
-use crate::world::clock::Clock as _;
+use crate::world::clock::Clock;
 use crate::world::engine::HostFacts;
 use crate::world::remote::Remote;
 
@@ -248,7 +248,7 @@ impl Agent {
 
     /// What follows from being known to the backend, with this key.
     fn admit(&self, remote: &RemoteConfig, key: &str) -> Result<Arc<dyn Remote>, Failed> {
-        let (backend, host) = backend(remote, (&self.uuid, key), &self.config)?;
+        let (backend, host) = backend(remote, (&self.uuid, key), &self.config, &self.tools.clock)?;
         let hosts = &self.config.registry_auth_hosts;
         let registries = Registries::new(&host, hosts, &self.uuid, key);
         // Both are set here only, and this is done once.
@@ -266,7 +266,7 @@ impl Agent {
         };
         let config = self.config.remote.as_ref()?;
         let admitted = async {
-            let remote = registrar(config, registration)?;
+            let remote = registrar(config, registration, &self.tools.clock)?;
             let record = register::run(Register {
                 remote,
                 store: Arc::new(Files::below(&self.config.dirs.config)),
@@ -490,15 +490,21 @@ fn backend(
     remote: &RemoteConfig,
     identity: (&str, &str),
     config: &Config,
+    clock: &Arc<dyn Clock>,
 ) -> Result<(Arc<dyn Remote>, String), Failed> {
     let (url, endpoint, timeouts) = way(remote)?;
     let backend = Backend::new(&url, endpoint, timeouts, identity, &config.dirs.cache)
-        .with_roots(later_roots(remote));
+        .with_roots(later_roots(remote))
+        .with_clock(clock.clone());
     Ok((Arc::new(backend), url.host().to_owned()))
 }
 
 /// The client that registers this device.
-fn registrar(remote: &RemoteConfig, registration: &Registration) -> Result<Arc<Registrar>, Failed> {
+fn registrar(
+    remote: &RemoteConfig,
+    registration: &Registration,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Registrar>, Failed> {
     let (url, endpoint, timeouts) = way(remote)?;
     let about = About {
         os_version: registration.os_version.clone(),
@@ -506,7 +512,7 @@ fn registrar(remote: &RemoteConfig, registration: &Registration) -> Result<Arc<R
     };
     let (roots, key) = (later_roots(remote), &registration.key.0);
     let registrar = Registrar::new(&url, (endpoint, timeouts), roots, key, about);
-    Ok(Arc::new(registrar))
+    Ok(Arc::new(registrar.with_clock(clock.clone())))
 }
 
 /// Where the backend is, and how long its answers may take.
@@ -525,6 +531,15 @@ fn way(remote: &RemoteConfig) -> Result<(Url, Endpoint, Timeouts), Failed> {
             host,
             port: url.port(),
         }
+    };
+    let env = |name: &str| std::env::var(name).ok();
+    let endpoint = match proxy::choose(&url, &env).map_err(Failed)? {
+        Some(proxy) => {
+            log::info!("the way to the backend is the proxy {}", proxy.host);
+            let (to, proxy) = (Arc::new(endpoint), Arc::new(proxy));
+            Endpoint::Proxied { to, proxy }
+        }
+        None => endpoint,
     };
     // R-HTTP-3.
     let timeouts = Timeouts {

@@ -174,21 +174,32 @@ impl Client {
     fn endpoint_at(&self, url: &Url, roots: &Roots) -> Result<Endpoint, Error> {
         let (host, port) = (url.host().to_owned(), url.port());
         if !url.is_tls() {
-            return Ok(Endpoint::Tcp { host, port });
+            return Ok(self.behind_proxy(Endpoint::Tcp { host, port }));
         }
-        let roots = match &self.pool.endpoint {
+        let roots = match self.pool.endpoint.server() {
             Endpoint::Tls { roots, .. } => Arc::clone(roots),
             _ => roots().map_err(|why| Error::new(ErrorKind::Tls, why))?,
         };
-        Ok(Endpoint::Tls { host, port, roots })
+        Ok(self.behind_proxy(Endpoint::Tls { host, port, roots }))
+    }
+
+    /// Wherever a redirect leads, the way out is the same.
+    fn behind_proxy(&self, to: Endpoint) -> Endpoint {
+        match &self.pool.endpoint {
+            Endpoint::Proxied { proxy, .. } => Endpoint::Proxied {
+                to: Arc::new(to),
+                proxy: Arc::clone(proxy),
+            },
+            _ => to,
+        }
     }
 
     /// Where a target of this client is; a Unix socket is no place to be led from.
     fn place(&self, target: &str) -> Option<Place> {
-        let scheme = match &self.pool.endpoint {
-            Endpoint::Unix(_) => return None,
+        let scheme = match self.pool.endpoint.server() {
             Endpoint::Tcp { .. } => "http",
             Endpoint::Tls { .. } => "https",
+            _ => return None,
         };
         let authority = self.pool.endpoint.authority();
         Some(Place {
@@ -324,7 +335,15 @@ impl Exchange<'_> {
         let given = |name: &str| find(request.headers, name).is_some();
         out.clear();
         let (method, target) = (request.method, request.target);
-        put_line(out, format_args!("{method} {target} HTTP/1.1"));
+        if let Some(proxy) = endpoint.forwarder() {
+            let host = endpoint.authority();
+            put_line(out, format_args!("{method} http://{host}{target} HTTP/1.1"));
+            if let Some(authorization) = &proxy.authorization {
+                put_field(out, "Proxy-Authorization", authorization);
+            }
+        } else {
+            put_line(out, format_args!("{method} {target} HTTP/1.1"));
+        }
         if !given("host") {
             put_field(out, "Host", endpoint.authority());
         }

@@ -9,6 +9,7 @@
 //! | [`redirect`] | where a `Location` leads; pure |
 //! | `conn` | one connection over any byte stream |
 //! | `stream` | the byte streams there are, and how they are opened |
+//! | [`proxy`] | the way through an HTTP proxy |
 //! | [`tls`] | rustls as a byte stream |
 //! | [`client`], `response`, `pool` | exchanges with a server, with time limits |
 //! | [`server`], `exchange` | accept, answer, limits, drain on stop |
@@ -33,6 +34,7 @@ mod exchange;
 pub mod gzip;
 pub mod head;
 mod pool;
+pub mod proxy;
 pub mod redirect;
 mod response;
 pub mod server;

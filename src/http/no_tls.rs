@@ -1,9 +1,5 @@
 //! What stands in for `tls` where the program is built without it.
 
-use std::net::TcpStream;
-
-use async_io::Async;
-
 use super::stream::Stream;
 
 const ABSENT: &str = "this program was built without TLS";
@@ -18,7 +14,7 @@ impl TlsRoots {
         Err(ABSENT.into())
     }
 
-    pub(super) async fn connect(&self, _: Async<TcpStream>, _: &str) -> Result<Stream, String> {
+    pub(super) async fn connect(&self, _: Stream, _: &str) -> Result<Stream, String> {
         Err(ABSENT.into())
     }
 }

@@ -16,6 +16,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 
 use super::client::{Timeouts, deadline};
 use super::conn::Watch;
+use super::proxy::Proxy;
 use super::tls::TlsRoots;
 use super::url::authority;
 use super::{Error, ErrorKind};
@@ -42,6 +43,13 @@ pub enum Endpoint {
         /// Who may vouch for it.
         roots: Arc<TlsRoots>,
     },
+    /// Behind a proxy: through a tunnel if it is TLS, else named in each request.
+    Proxied {
+        /// The server, which is no socket of this machine.
+        to: Arc<Endpoint>,
+        /// The proxy.
+        proxy: Arc<Proxy>,
+    },
 }
 
 impl Endpoint {
@@ -52,6 +60,7 @@ impl Endpoint {
             Endpoint::Unix(_) => "localhost".into(),
             Endpoint::Tcp { host, port } => authority(host, *port, 80),
             Endpoint::Tls { host, port, .. } => authority(host, *port, 443),
+            Endpoint::Proxied { to, .. } => to.authority(),
         }
     }
 
@@ -63,6 +72,23 @@ impl Endpoint {
             Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } => {
                 authority(host, *port, 0)
             }
+            Endpoint::Proxied { to, .. } => to.name(),
+        }
+    }
+
+    /// The server behind the proxy, if there is one.
+    pub(super) fn server(&self) -> &Endpoint {
+        match self {
+            Endpoint::Proxied { to, .. } => to,
+            direct => direct,
+        }
+    }
+
+    /// The proxy that has to be told in each request where it goes.
+    pub(super) fn forwarder(&self) -> Option<&Proxy> {
+        match self {
+            Endpoint::Proxied { to, proxy } if matches!(**to, Endpoint::Tcp { .. }) => Some(proxy),
+            _ => None,
         }
     }
 
@@ -73,7 +99,10 @@ impl Endpoint {
         timeouts: &Timeouts,
         end: Option<Instant>,
     ) -> Result<Stream, Error> {
-        let name = self.name();
+        let name = match self {
+            Endpoint::Proxied { proxy, .. } => format!("the proxy {}", proxy.host),
+            direct => direct.name(),
+        };
         let no_connection = (ErrorKind::Connect, format!("cannot connect to {name}"));
         let connect = deadline(timeouts.connect, end);
         let (host, port) = match self {
@@ -82,21 +111,30 @@ impl Endpoint {
                 return Ok(Box::new(step(connect, no_connection, unix).await?));
             }
             Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } => (host, *port),
+            Endpoint::Proxied { proxy, .. } => (&proxy.host, proxy.port),
         };
         let no_address = format!("cannot find the address of {host}");
         let find = deadline(timeouts.resolve, end);
         let found = step(find, (ErrorKind::Resolve, no_address), resolve(host, port)).await?;
         let connect = deadline(timeouts.connect, end);
         let tcp = step(connect, no_connection, connect_any(&found)).await?;
-        let Endpoint::Tls { roots, .. } = self else {
+        let Endpoint::Tls { host, port, roots } = self.server() else {
             return Ok(Box::new(tcp));
         };
+        let mut stream: Stream = Box::new(tcp);
+        if let Endpoint::Proxied { proxy, .. } = self {
+            let no_tunnel = format!("no way to {host} through the proxy {}", proxy.host);
+            let connect = deadline(timeouts.connect, end);
+            let to = authority(host, *port, 0);
+            let tunnel = proxy.tunnel(stream, &to, connect);
+            stream = step(connect, (ErrorKind::Connect, no_tunnel), tunnel).await?;
+        }
         let no_agreement = format!("no secure connection to {host}");
         let agree = deadline(timeouts.tls, end);
         step(
             agree,
             (ErrorKind::Tls, no_agreement),
-            roots.connect(tcp, host),
+            roots.connect(stream, host),
         )
         .await
     }

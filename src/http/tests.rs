@@ -1,6 +1,7 @@
 //! Client against server, in one process and one thread, over TCP and Unix.
 
 mod fuzz;
+mod proxied;
 mod scripted;
 #[cfg(feature = "tls")]
 mod secure;

@@ -6,12 +6,10 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use async_io::Async;
 use futures_lite::{AsyncRead, AsyncWrite};
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
@@ -75,12 +73,8 @@ impl TlsRoots {
     }
 
     /// A session with `host` over this connection, or why there is none.
-    pub(super) async fn connect(
-        &self,
-        tcp: Async<TcpStream>,
-        host: &str,
-    ) -> Result<Stream, String> {
-        let tls = TlsStream::connect(tcp, host, self).await;
+    pub(super) async fn connect(&self, stream: Stream, host: &str) -> Result<Stream, String> {
+        let tls = TlsStream::connect(stream, host, self).await;
         Ok(Box::new(tls?))
     }
 }

@@ -104,7 +104,8 @@ pub async fn sweep(tools: &Tools) -> bool {
             .ok()
             .and_then(|text| ImageUri::parse(text).ok());
         let Some(uri) = uri else {
-            let _ = tools.store.delete(&path).await;
+            log::warn!("document '{path}' names no image and is set aside");
+            let _ = tools.store.quarantine(&path).await;
             continue;
         };
         // A newer target may have come in meanwhile.

@@ -7,7 +7,7 @@
 //!   cache file.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use crate::base::hash;
@@ -15,14 +15,19 @@ use crate::base::percent::percent_encode_segment;
 use crate::http::client::{Client, Endpoint, ErrorKind, Request, Response, Roots, Timeouts};
 use crate::http::url::Url;
 use crate::world::Pending;
+use crate::world::clock::Clock;
 use crate::world::remote::{Polled, Remote, RemoteError, RemoteKind};
 
 mod cache;
+mod patience;
+pub mod proxy;
 pub mod register;
 pub mod registry;
 mod report;
 mod retry_after;
 mod target;
+
+use patience::Patience;
 
 /// One device's view of the backend.
 pub struct Backend {
@@ -38,6 +43,7 @@ pub struct Backend {
     whose: String,
     /// What goes with the next conditional request.
     known: Mutex<Known>,
+    patience: Patience,
 }
 
 /// What is remembered of the last good poll.
@@ -69,6 +75,7 @@ impl Backend {
             cache: cache::file(cache_dir, &poll_url),
             whose: hash::sha256_hex(key.as_bytes())[..16].to_owned(),
             known: Mutex::new(Known::default()),
+            patience: Patience::default(),
         }
     }
 
@@ -76,6 +83,13 @@ impl Backend {
     #[must_use]
     pub fn with_roots(self, roots: Box<Roots>) -> Backend {
         Backend { roots, ..self }
+    }
+
+    /// With a clock, so that nobody is asked in vain while that is not set (FD-30).
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Backend {
+        let patience = Patience(Some(clock));
+        Backend { patience, ..self }
     }
 
     async fn exchange(
@@ -95,9 +109,15 @@ impl Backend {
             timeouts: None,
         };
         // Only what changes nothing is repeated elsewhere (R-HTTP-8).
-        let response = match method {
-            "GET" => self.client.get(request, &*self.roots).await,
-            _ => self.client.send(request).await,
+        let response = loop {
+            let response = match method {
+                "GET" => self.client.get(request, &*self.roots).await,
+                _ => self.client.send(request).await,
+            };
+            match response {
+                Err(error) if self.patience.has_helped(&error).await => {}
+                other => break other,
+            }
         };
         response.map_err(|error| {
             let kind = match error.kind {

@@ -1,9 +1,13 @@
 //! Registering with a provisioning key (remote-api 1); implements
 //! [`world::registration`](crate::world::registration).
 
-use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::patience::Patience;
 use super::{poll_path, retry_after};
 use crate::base::mask::{MASK, masked};
 use crate::base::percent::percent_encode_segment;
@@ -12,6 +16,7 @@ use crate::http::url::Url;
 use crate::limits;
 use crate::model::identity::Record;
 use crate::world::Pending;
+use crate::world::clock::Clock;
 use crate::world::registration::{Confirmed, Registered, Registration, Retry, Trouble};
 
 /// What the backend is told of the device, where it is known (R-REG-11).
@@ -32,37 +37,7 @@ pub struct Registrar {
     /// The provisioning key.
     key: String,
     about: About,
-}
-
-/// The body of remote-api 1.1.
-#[derive(Serialize)]
-struct Asked<'a> {
-    uuid: &'a str,
-    application: Option<u32>,
-    device_type: Option<&'a str>,
-    api_key: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    os_version: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    supervisor_version: Option<&'a str>,
-}
-
-/// The answer of remote-api 1.2.
-#[derive(Deserialize)]
-struct Echo {
-    uuid: String,
-    api_key: String,
-}
-
-/// The device's number, as the key exchange asks for it.
-#[derive(Deserialize)]
-struct Found {
-    d: Vec<Id>,
-}
-
-#[derive(Deserialize)]
-struct Id {
-    id: u64,
+    patience: Patience,
 }
 
 impl Registrar {
@@ -81,7 +56,15 @@ impl Registrar {
             url: url.clone(),
             key: key.to_owned(),
             about,
+            patience: Patience::default(),
         }
+    }
+
+    /// With a clock, so that nobody is asked in vain while that is not set (FD-30).
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Registrar {
+        let patience = Patience(Some(clock));
+        Registrar { patience, ..self }
     }
 
     async fn send(
@@ -104,29 +87,24 @@ impl Registrar {
             timeouts: None,
         };
         // A request that makes something is not sent elsewhere (S-REG-20, R-HTTP-8).
-        let sent = match method {
-            "GET" => self.client.get(request, &*self.roots).await,
-            _ => self.client.send(request).await,
+        let sent = loop {
+            let sent = match method {
+                "GET" => self.client.get(request, &*self.roots).await,
+                _ => self.client.send(request).await,
+            };
+            match sent {
+                Err(error) if self.patience.has_helped(&error).await => {}
+                other => break other,
+            }
         };
         sent.map_err(|error| later(error.to_string()))
     }
 
     async fn ask_to_register(&self, record: &Record) -> Result<Registered, Trouble> {
-        let body = Asked {
-            uuid: &record.uuid,
-            application: record.fleet,
-            device_type: record.device_type.as_deref(),
-            api_key: &record.remote.api_key,
-            os_version: self.about.os_version.as_deref().map(|text| cut(text, 70)),
-            supervisor_version: self
-                .about
-                .supervisor_version
-                .as_deref()
-                .map(|text| cut(text, 20)),
-        };
-        let body = serde_json::to_vec(&body).map_err(|error| later(error.to_string()))?;
+        let body = asked(record, &self.about);
         let target = format!("{}/device/register", self.url.path());
-        let mut response = self.send(("POST", &target), &self.key, Some(&body)).await?;
+        let body = Some(body.as_bytes());
+        let mut response = self.send(("POST", &target), &self.key, body).await?;
         let said = body_of(&mut response).await;
         match response.status() {
             200..300 => echo(record, &said?),
@@ -170,13 +148,12 @@ impl Registrar {
             400..=404 => return Ok(false),
             _ => return Err(self.refusal(&response, &said.unwrap_or_default(), record)),
         };
-        let found: Found = serde_json::from_slice(&found).map_err(|error| unreadable(&error))?;
-        let Some(Id { id }) = found.d.first() else {
+        let found: Value = serde_json::from_slice(&found).map_err(|error| unreadable(&error))?;
+        let Some(id) = found["d"][0]["id"].as_u64() else {
             return Ok(false);
         };
         let target = format!("{base}/api-key/device/{id}/device-key");
-        let key = serde_json::to_string(&record.remote.api_key).unwrap_or_default();
-        let body = format!("{{\"apiKey\":{key}}}");
+        let body = format!("{{\"apiKey\":{}}}", quoted(&record.remote.api_key));
         let body = Some(body.as_bytes());
         let mut response = self.send(("POST", &target), &self.key, body).await?;
         let said = body_of(&mut response).await;
@@ -253,16 +230,47 @@ fn refused(status: u16, body: &[u8], record: &Record) -> (Retry, String) {
     }
 }
 
+/// The body of remote-api 1.1; what is longer than the backend takes is cut.
+fn asked(record: &Record, about: &About) -> String {
+    let (uuid, key) = (quoted(&record.uuid), quoted(&record.remote.api_key));
+    let fleet = record.fleet.unwrap_or_default();
+    let device_type = quoted(record.device_type.as_deref().unwrap_or_default());
+    let mut body = format!(
+        "{{\"uuid\":{uuid},\"application\":{fleet},\"device_type\":{device_type},\"api_key\":{key}"
+    );
+    let more = [
+        ("os_version", &about.os_version, 70),
+        ("supervisor_version", &about.supervisor_version, 20),
+    ];
+    for (name, value, max) in more {
+        if let Some(value) = value {
+            let value = quoted(cut(value, max));
+            let _ = write!(body, ",\"{name}\":{value}");
+        }
+    }
+    body.push('}');
+    body
+}
+
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
+}
+
 fn echo(record: &Record, said: &[u8]) -> Result<Registered, Trouble> {
-    let echo: Echo = serde_json::from_slice(said).map_err(|error| unreadable(&error))?;
-    let Echo { uuid, api_key } = echo;
+    let echo: Value = serde_json::from_slice(said).map_err(|error| unreadable(&error))?;
+    let text = |name: &str| echo[name].as_str().unwrap_or_default();
+    let (uuid, api_key) = (text("uuid"), text("api_key"));
     // It becomes a header's value: what would end the header is no key.
-    if api_key.is_empty() || !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(later("the backend's answer holds no usable key".into()));
+    if uuid.is_empty() || api_key.is_empty() || !api_key.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        return Err(later(
+            "the backend's answer holds no usable uuid and key".into(),
+        ));
     }
     Ok(match () {
         () if uuid != record.uuid => Registered::Another,
-        () if api_key != record.remote.api_key => Registered::WithKey(api_key),
+        () if api_key != record.remote.api_key => Registered::WithKey(api_key.to_owned()),
         () => Registered::AsAsked,
     })
 }
@@ -346,5 +354,63 @@ impl Registration for Registrar {
 
     fn give_key<'a>(&'a self, record: &'a Record) -> Pending<'a, Result<bool, Trouble>> {
         Box::pin(self.change_key(record))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::identity::RecordRemote;
+
+    fn record() -> Record {
+        Record {
+            uuid: "u".into(),
+            fleet: Some(3),
+            device_type: Some("t".into()),
+            remote: RecordRemote {
+                api_endpoint: "http://h/".into(),
+                api_key: "k".into(),
+                request: Default::default(),
+            },
+        }
+    }
+
+    #[test]
+    fn r_reg_11_what_is_known_is_told_within_the_limits() {
+        let about = About {
+            os_version: Some(format!("balena\"OS {}", "\u{e9}".repeat(70))),
+            supervisor_version: None,
+        };
+        let body: Value = serde_json::from_str(&asked(&record(), &about)).unwrap();
+        let os = body["os_version"].as_str().unwrap();
+        assert!(os.starts_with("balena\"OS \u{e9}") && os.len() <= 70);
+        assert_eq!(body["application"], 3);
+        assert_eq!(body.as_object().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn s_net_27_only_the_device_s_own_target_confirms_it() {
+        for (body, want) in [
+            ("{\"u\": {}}", true),
+            (" { \"u\" : {}}", true),
+            ("{\"u2\": {}}", false),
+            ("{}", false),
+            ("[\"u\"]", false),
+            ("{\"u\": {}", false),
+            ("<html>u</html>", false),
+        ] {
+            assert_eq!(is_target_of(body.as_bytes(), "u"), want, "{body}");
+        }
+    }
+
+    #[test]
+    fn ra_1_3_which_of_the_two_is_taken() {
+        for (body, want) in [
+            ("\"uuid\" must be unique.", Registered::UuidTaken),
+            ("\"\\\"key\\\" must be unique.\"", Registered::KeyTaken),
+            ("", Registered::UuidTaken),
+        ] {
+            assert_eq!(conflict(body.as_bytes()), want, "{body}");
+        }
     }
 }

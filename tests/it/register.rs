@@ -678,6 +678,77 @@ fn s_net_01_a_backend_that_is_not_there_yet_is_waited_for() {
     assert_eq!(candidates(&dir).len(), 1);
 }
 
+#[test]
+fn s_net_34_d_36_the_backend_is_found_through_the_proxy_of_the_environment() {
+    const BACKEND: &str = "http://backend.example.test";
+    let mock = Mock::start(|seen, before| {
+        let mut seen = seen.clone();
+        seen.what = seen.what.replacen(BACKEND, "", 1);
+        honest(&seen, before)
+    });
+    let dir = Scratch::new();
+    let mut command = program();
+    command.env("HOME", &dir.0).env("HTTP_PROXY", &mock.url);
+    command.env("DOCKER_HOST", "unix:///nonexistent/engine.sock");
+    command
+        .args(registers(BACKEND))
+        .stderr(std::process::Stdio::null());
+    let _agent = Ended(command.spawn().unwrap());
+    let stored = registered(&dir);
+    let uuid = stored["uuid"].as_str().unwrap();
+    let poll = format!("GET {BACKEND}/device/v3/{uuid}/state");
+    until("the poll", || (mock.count(&poll) > 0).then_some(()));
+    let seen = mock.seen.lock().unwrap();
+    assert_eq!(seen[0].what, format!("POST {BACKEND}/device/register"));
+}
+
+#[test]
+fn s_net_34_a_proxy_that_is_none_ends_the_start_with_its_variable() {
+    let dir = Scratch::new();
+    let mut command = program();
+    command
+        .env("HOME", &dir.0)
+        .env("HTTPS_PROXY", "socks5://u:s3cret@p");
+    let out = command.args(registers("https://h")).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("HTTPS_PROXY") && !said.contains("s3cret"),
+        "{said}"
+    );
+}
+
+#[test]
+fn s_net_09_s_net_24_a_backend_that_falls_silent_is_asked_again() {
+    let mock = Mock::start(|seen, before| match (seen.is_register(), before) {
+        // It has the request, and nothing is heard of it any more.
+        (true, 0) => {
+            std::thread::park();
+            Reply::Nothing
+        }
+        (true, _) => text_of_conflict(),
+        (false, _) => honest(seen, before),
+    });
+    let dir = Scratch::new();
+    let mut args = registers(&mock.url);
+    args.extend(["--remote-request-timeout-ms", "300"]);
+    let agent = start(&dir, args);
+    registered(&dir);
+    assert!(agent.log().contains("silent for too long"));
+    let posts = mock.posts();
+    assert_eq!(posts[0].body, posts[1].body);
+}
+
+#[test]
+fn s_net_03_fd_28_a_name_without_an_address_is_looked_up_again() {
+    let dir = Scratch::new();
+    let agent = start(&dir, registers("http://no-such-host.invalid"));
+    agent.wait_for_log("cannot find the address of no-such-host.invalid");
+    let tries = || agent.log().matches("cannot find the address").count();
+    until("the next try", || (tries() > 1).then_some(()));
+    assert_eq!(agent.status(), "done");
+}
+
 /// The same against the development backend, which refuses what the real one refuses.
 mod development {
     use super::*;

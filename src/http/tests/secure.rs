@@ -60,6 +60,11 @@ fn server(cert: &'static [u8], says: &'static [u8], announces_end: bool) -> u16 
     port
 }
 
+/// The same with the good certificate, for tests of the way there.
+pub fn good_server(says: &'static [u8]) -> u16 {
+    server(GOOD, says, true)
+}
+
 fn ask(port: u16, host: &str) -> Result<Vec<u8>, (ErrorKind, String)> {
     let roots = Arc::new(TlsRoots::load(Some(CA), None).unwrap());
     let client = Client::new(
