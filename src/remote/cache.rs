@@ -101,8 +101,11 @@ pub(super) fn write(
         .mode(0o600)
         .open(&staged);
     let written = options.and_then(|mut out| {
-        serde_json::to_writer(io::BufWriter::new(&mut out), &entry)?;
-        out.flush()?;
+        let mut buffered = io::BufWriter::new(&mut out);
+        serde_json::to_writer(&mut buffered, &entry)?;
+        // What is left in it would be written when it is dropped, and nobody told of a failure.
+        buffered.flush()?;
+        drop(buffered);
         out.sync_all()?;
         fs::rename(&staged, file)?;
         File::open(dir)?.sync_all()
