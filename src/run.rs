@@ -21,7 +21,7 @@ use crate::flows::register::{IDENTITY, Register};
 use crate::flows::report::fields::Own;
 use crate::flows::seek::{Mailbox, events, local};
 use crate::flows::{poll, register, report, seek};
-use crate::host::{clock::SystemClock, facts, locks::SharedDirs};
+use crate::host::{clock::SystemClock, facts, locks::SharedDirs, vitals};
 use crate::http::client::{Endpoint, Roots, Timeouts};
 use crate::http::server::{Listener, Server};
 use crate::http::tls::TlsRoots;
@@ -103,6 +103,10 @@ pub fn run(mut config: Config) -> Result<(), Failed> {
         (None, Uuid::Random) => random::uuid().map_err(failed("draw a uuid"))?,
     };
     announce(&config, registering.is_some(), &uuid);
+    if let (Some(remote), Some(_)) = (&config.remote, &registering) {
+        // What cannot be used is said now, not when it is first needed.
+        way(remote)?;
+    }
     let agent = Agent::new(config, registering, uuid)?;
     // The planner spawns its workflow on this; it has no driver, no timer and no
     // thread of its own (D-04).
@@ -506,8 +510,13 @@ fn registrar(
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<Registrar>, Failed> {
     let (url, endpoint, timeouts) = way(remote)?;
+    let os_version = registration.os_version.clone();
+    // Without a version that can be compared the rest would only be refused (remote-api 0.7).
+    let variant = os_version.as_ref().and_then(|_| facts::host_os().1);
     let about = About {
-        os_version: registration.os_version.clone(),
+        os_version,
+        os_variant: variant,
+        mac_address: Some(vitals::vitals().mac_address).filter(|text| !text.is_empty()),
         supervisor_version: registration.supervisor_version.clone(),
     };
     let (roots, key) = (later_roots(remote), &registration.key.0);

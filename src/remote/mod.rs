@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::base::hash;
 use crate::base::percent::percent_encode_segment;
@@ -146,19 +146,21 @@ fn poll_path(url: &Url, uuid: &str) -> String {
     )
 }
 
+/// How long the server wants to be left alone: the first that can be read (R-POLL-2).
+fn wish(response: &Response) -> Option<Duration> {
+    let mut all = response.fields().all("retry-after");
+    let now = wall_secs();
+    all.find_map(|value| {
+        let value = std::str::from_utf8(value).ok()?;
+        retry_after::parse(value, response.header("date"), now)
+    })
+}
+
 /// What an answer that is no success means (remote-api 2.6, 3.3, R-POLL-3).
 fn refusal(response: &Response) -> RemoteError {
     let status = response.status();
     let said = |what: &str| format!("the backend answers {status}{what}");
-    let wish = || {
-        // The first that can be read (R-POLL-2).
-        let mut all = response.fields().all("retry-after");
-        let now = wall_secs();
-        all.find_map(|value| {
-            let value = std::str::from_utf8(value).ok()?;
-            retry_after::parse(value, response.header("date"), now)
-        })
-    };
+    let wish = || wish(response);
     match status {
         401 => RemoteError {
             kind: RemoteKind::Unauthorized,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::patience::Patience;
-use super::{poll_path, retry_after};
+use super::{poll_path, wish};
 use crate::base::mask::{MASK, masked};
 use crate::base::percent::percent_encode_segment;
 use crate::http::client::{Client, Endpoint, Request, Response, Roots, Timeouts};
@@ -24,6 +24,10 @@ use crate::world::registration::{Confirmed, Registered, Registration, Retry, Tro
 pub struct About {
     /// `balenaOS 6.5.39`.
     pub os_version: Option<String>,
+    /// `dev` or `prod`.
+    pub os_variant: Option<String>,
+    /// All of them, separated by spaces.
+    pub mac_address: Option<String>,
     /// The version that this agent stands in for.
     pub supervisor_version: Option<String>,
 }
@@ -176,9 +180,7 @@ impl Registrar {
                 (Retry::Slowly, what)
             }
             408 | 425 | 429 | 500..=599 => {
-                let headers = (response.header("retry-after"), response.header("date"));
-                let wish = retry_after::parse(headers.0, headers.1);
-                (Retry::Later(wish), "cannot do it now".to_owned())
+                (Retry::Later(wish(response)), "cannot do it now".to_owned())
             }
             _ => refused(status, body, record),
         };
@@ -240,6 +242,8 @@ fn asked(record: &Record, about: &About) -> String {
     );
     let more = [
         ("os_version", &about.os_version, 70),
+        ("os_variant", &about.os_variant, 20),
+        ("mac_address", &about.mac_address, 900),
         ("supervisor_version", &about.supervisor_version, 20),
     ];
     for (name, value, max) in more {
@@ -379,7 +383,7 @@ mod tests {
     fn r_reg_11_what_is_known_is_told_within_the_limits() {
         let about = About {
             os_version: Some(format!("balena\"OS {}", "\u{e9}".repeat(70))),
-            supervisor_version: None,
+            ..About::default()
         };
         let body: Value = serde_json::from_str(&asked(&record(), &about)).unwrap();
         let os = body["os_version"].as_str().unwrap();

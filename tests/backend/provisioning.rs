@@ -177,8 +177,7 @@ impl Provisioning {
                 "a device's uuid has 32 or 62 lower-case hex digits",
             ));
         }
-        if !Self::is_user(key) && self.fleets.get(key) != Some(&fleet)
-        {
+        if !Self::is_user(key) && self.fleets.get(key) != Some(&fleet) {
             return Err(empty(401));
         }
         if text("os_version").is_some_and(|os| version(os).is_none_or(|it| it < OS_VERSION_MIN)) {

@@ -20,7 +20,9 @@ impl Devices for BTreeMap<String, Device> {
 
     fn set_key(&mut self, uuid: &str, key: &str) -> u64 {
         let id = self.len() as u64 + 1;
-        let device = self.entry(uuid.to_owned()).or_insert_with(|| Device::new(id));
+        let device = self
+            .entry(uuid.to_owned())
+            .or_insert_with(|| Device::new(id));
         device.key = Some(key.to_owned());
         device.standing = Standing::Normal;
         device.id

@@ -108,6 +108,7 @@ fn try_all(
     let counted = before.with_extension("counted");
     copy(before, &counted);
     let faults = faults(&positions(kind, &counted, value));
+    fs::remove_dir_all(counted).unwrap();
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..2 {
