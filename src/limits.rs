@@ -76,6 +76,8 @@ pub const SHUTDOWN_REPORT: Duration = Duration::from_secs(2);
 pub const REPORT_INTERVAL_MIN: Duration = Duration::from_secs(10);
 /// A report's body (R-REP-8).
 pub const REPORT_BYTES_MAX: usize = 400 * 1024;
+/// What the backend may say to a report.
+pub const REPORT_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// The device's own fields are measured so often at most (FD-38).
 pub const VITALS_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Thermal zones that are looked at for the processor's.
@@ -152,7 +154,7 @@ pub const HTTP_LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The header of a gzip stream, file name and all.
 pub const HTTP_GZIP_HEAD_BYTES_MAX: usize = 512;
 /// Decoded bytes of a gzip stream before its ratio counts...
-pub const HTTP_GZIP_FREE_BYTES: u64 = 1024 * 1024;
+pub const HTTP_GZIP_FREE_BYTES: usize = 1024 * 1024;
 /// ...and how many times what arrived they may be from then on (R-HTTP-4).
 pub const HTTP_GZIP_RATIO_MAX: u64 = 200;
 /// What a tunnel holds, each way.

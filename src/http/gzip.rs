@@ -121,10 +121,17 @@ impl Gunzip {
             .wrapping_add(u32::try_from(out).unwrap_or(0));
         self.bytes_in += used as u64;
         self.bytes_out += out as u64;
-        if self.bytes_out > HTTP_GZIP_FREE_BYTES.max(self.bytes_in * HTTP_GZIP_RATIO_MAX) {
+        if self.is_bomb() {
             return Err(BadGzip);
         }
         Ok(Some(Step { used, data }))
+    }
+
+    /// Whether so much came out of so little that no more is wanted (R-HTTP-4).
+    #[must_use]
+    pub fn is_bomb(&self) -> bool {
+        let free = HTTP_GZIP_FREE_BYTES as u64;
+        self.bytes_out > free.max(self.bytes_in * HTTP_GZIP_RATIO_MAX)
     }
 
     /// Behind a member there may be another one.

@@ -14,7 +14,7 @@ use super::head::{Fields, ResponseHead, elements};
 use super::pool::Pool;
 use super::stream::Stream;
 use super::tunnel::Tunnel;
-use crate::limits::{HTTP_DRAIN_BYTES_MAX, HTTP_POOL_IDLE};
+use crate::limits::{HTTP_DRAIN_BYTES_MAX, HTTP_GZIP_FREE_BYTES, HTTP_POOL_IDLE};
 
 /// A response, whose body is still to be read.
 ///
@@ -184,6 +184,9 @@ impl Response {
                         self.coded.start += step.used;
                         self.piece = step.data;
                         continue;
+                    }
+                    Err(_) if gunzip.is_bomb() => {
+                        return Err(self.failed(ConnError::TooLarge(HTTP_GZIP_FREE_BYTES)));
                     }
                     Err(_) => return Err(self.failed(ConnError::Coding("a broken gzip stream"))),
                 }

@@ -102,17 +102,18 @@ impl Answer {
 
     pub fn json(status: u16, body: &impl serde::Serialize) -> Answer {
         let body = serde_json::to_vec(body).unwrap_or_default();
-        let mut answer = Answer::of(status, "application/json", body);
-        let etag = etag(&answer.body);
-        answer.fields.push(("ETag".into(), etag));
-        answer
-            .fields
-            .push(("Vary".into(), "Accept-Encoding".into()));
-        answer
+        let answer = Answer::of(status, "application/json", body).tagged();
+        answer.with("Vary", "Accept-Encoding")
     }
 
     pub fn text(status: u16, text: &str) -> Answer {
-        Answer::of(status, "text/plain", text.as_bytes().to_vec())
+        Answer::of(status, "text/plain", text.as_bytes().to_vec()).tagged()
+    }
+
+    /// With the field that every body but an error page has.
+    fn tagged(self) -> Answer {
+        let etag = etag(&self.body);
+        self.with("ETag", etag)
     }
 
     pub fn html(status: u16, text: &str) -> Answer {
@@ -236,11 +237,8 @@ fn request(reader: &mut BufReader<TcpStream>, stream: &TcpStream) -> io::Result<
     if !parsed.parse(&head).is_ok_and(|status| status.is_complete()) {
         return Ok(None);
     }
-    let (path, query) = parsed
-        .path
-        .unwrap_or("/")
-        .split_once('?')
-        .unwrap_or((parsed.path.unwrap_or("/"), ""));
+    let target = parsed.path.unwrap_or("/");
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let text = |value: &[u8]| String::from_utf8_lossy(value).trim().to_owned();
     let mut call = Call {
         method: parsed.method.unwrap_or_default().into(),

@@ -50,7 +50,7 @@ fn against<T>(scripts: &[Script], test: impl AsyncFnOnce(Client) -> T) -> (T, Ve
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
-fn responses_are_complete_or_refused() {
+fn s_net_12_to_20_responses_are_complete_or_refused() {
     use ErrorKind::{BadMessage, Closed, TooLarge};
     let mut interims = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(HTTP_INTERIM_MAX);
     interims.extend_from_slice(OK);
@@ -160,7 +160,7 @@ fn what_is_said_is_one_proper_request() {
 }
 
 #[test]
-fn only_what_is_safe_is_tried_again() {
+fn s_net_11_only_what_is_safe_is_tried_again() {
     // The second request finds a connection that closes without an answer.
     let scripts: [Script; 2] = [&[OK, b""], &[OK]];
     let (_, heard) = against(&scripts, async |client| {
@@ -186,7 +186,7 @@ fn only_what_is_safe_is_tried_again() {
 }
 
 #[test]
-fn a_connection_is_only_kept_when_nothing_speaks_against_it() {
+fn s_net_14_s_net_25_a_connection_is_only_kept_when_nothing_speaks_against_it() {
     let scripts: [&[u8]; 5] = [
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
         b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
@@ -217,7 +217,7 @@ fn a_connection_is_only_kept_when_nothing_speaks_against_it() {
 }
 
 #[test]
-fn silence_ends() {
+fn s_net_09_s_net_10_s_net_24_silence_ends() {
     let short = Duration::from_millis(20);
     let timeouts = Timeouts {
         head: short,

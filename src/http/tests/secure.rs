@@ -80,7 +80,7 @@ fn ask(port: u16, host: &str) -> Result<Vec<u8>, (ErrorKind, String)> {
 }
 
 #[test]
-fn a_server_must_prove_its_name() {
+fn s_net_06_s_net_08_a_server_must_prove_its_name() {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let refused = |why: &str| {
         Err((
@@ -103,7 +103,7 @@ fn a_server_must_prove_its_name() {
 }
 
 #[test]
-fn an_end_must_be_announced() {
+fn s_net_18_an_end_must_be_announced() {
     let unframed = b"HTTP/1.1 200 OK\r\n\r\nok";
     assert_eq!(
         ask(server(GOOD, unframed, true), "localhost"),
@@ -124,7 +124,7 @@ fn large_bodies_pass() {
 }
 
 #[test]
-fn plain_http_is_named_as_such() {
+fn s_net_07_plain_http_is_named_as_such() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -164,7 +164,7 @@ impl Write for Counted {
 }
 
 #[test]
-fn an_unchanged_poll_over_a_resumed_session_stays_small() {
+fn fd_39_an_unchanged_poll_over_a_resumed_session_stays_small() {
     const UNCHANGED: &[u8] =
         b"HTTP/1.1 304 Not Modified\r\nETag: \"0123456789abcdef0123456789abcdef\"\r\n\
         Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\n\r\n";

@@ -1,0 +1,289 @@
+//! The development backend against the recorded requests: same status, same framing and
+//! fields, same shape of body.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+
+use crate::agent::DevBackend;
+use crate::recorded::{Recorded, Request, Scenario, header, scenarios, sent};
+
+/// What is left out, and why.
+fn skipped(scenario: &Scenario, exchange: &Recorded) -> Option<&'static str> {
+    let path = exchange.request.path.split('?').next().unwrap();
+    let coding = exchange.response.header("content-encoding");
+    match (scenario.name.split('-').next().unwrap(), path) {
+        ("19", _) => Some("it serves plain http, without a proxy before it"),
+        ("15", _) => Some("tags and logs come later"),
+        _ if path.starts_with("/v7/") || path.starts_with("/api-key/") => {
+            Some("OData is not served")
+        }
+        (_, "/device/register") if exchange.request.method == "POST" => {
+            Some("registration has tests of its own")
+        }
+        _ if coding == Some("br") => Some("it has no brotli"),
+        _ => None,
+    }
+}
+
+struct Heard {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+/// Sends a request as it was recorded.
+fn ask(address: &str, request: &Request) -> Heard {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let mut bytes = format!("{} {} HTTP/1.1\r\n", request.method, request.path).into_bytes();
+    for (name, value) in &request.headers {
+        bytes.extend(format!("{name}: {value}\r\n").bytes());
+    }
+    bytes.extend(b"\r\n");
+    bytes.extend(sent(request.body.as_ref()));
+    stream.write_all(&bytes).unwrap();
+    read(&mut BufReader::new(stream), request.method == "HEAD")
+}
+
+fn read(reader: &mut BufReader<TcpStream>, to_head: bool) -> Heard {
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    let status = line.split(' ').nth(1).unwrap().parse().unwrap();
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let Some((name, value)) = line.trim_end().split_once(": ") else {
+            break;
+        };
+        headers.push((name.to_owned(), value.to_owned()));
+    }
+    let mut body = Vec::new();
+    if header(&headers, "transfer-encoding").is_some() {
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            let size = usize::from_str_radix(line.trim(), 16).unwrap();
+            let start = body.len();
+            body.resize(start + size + 2, 0);
+            reader.read_exact(&mut body[start..]).unwrap();
+            body.truncate(start + size);
+            if size == 0 {
+                break;
+            }
+        }
+    } else if let Some(length) = header(&headers, "content-length").filter(|_| !to_head) {
+        body.resize(length.parse().unwrap(), 0);
+        reader.read_exact(&mut body).unwrap();
+    }
+    Heard {
+        status,
+        headers,
+        body,
+    }
+}
+
+/// The types of a document, with the names of its members.
+fn shape(text: &[u8]) -> Value {
+    fn of(value: &Value) -> Value {
+        match value {
+            Value::Object(members) => members
+                .iter()
+                .map(|(name, value)| (name.clone(), of(value)))
+                .collect(),
+            Value::Array(all) => all.iter().map(of).collect(),
+            Value::Null => json!("null"),
+            Value::Bool(_) => json!("bool"),
+            Value::Number(_) => json!("number"),
+            Value::String(_) => json!("string"),
+        }
+    }
+    match serde_json::from_slice(text) {
+        Ok(value) => of(&value),
+        Err(_) => json!(String::from_utf8_lossy(text)),
+    }
+}
+
+fn key(request: &Request) -> Option<&str> {
+    let value = header(&request.headers, "authorization")?;
+    value.strip_prefix("Bearer ")
+}
+
+/// Brings the backend to what was given before an exchange.
+fn prepare(backend: &DevBackend, exchange: &Recorded, release: &Value) {
+    let text = exchange.text();
+    if exchange.is_poll() && exchange.response.status == 200 {
+        let target: Value = serde_json::from_str(&text).unwrap();
+        backend.control("PUT", "target", &target);
+        let uuid = exchange.device().unwrap();
+        // Several keys of one device are only there in scenario 17.
+        let key = key(&exchange.request).unwrap();
+        backend.control("PUT", &format!("devices/{uuid}"), &json!({"key": key}));
+    }
+    let body = sent(exchange.request.body.as_ref());
+    let reported: BTreeMap<String, Value> = serde_json::from_slice(&body).unwrap_or_default();
+    let token = exchange.request.path.starts_with("/auth/v1/token");
+    let device = "d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1".to_owned();
+    let uuids = reported
+        .into_keys()
+        .filter(|_| exchange.request.method == "PATCH");
+    for uuid in uuids.chain(token.then_some(device)) {
+        let key = format!("DeviceKey{}", uuid.to_uppercase());
+        backend.control("PUT", "target", &json!({&uuid: release}));
+        backend.control(
+            "PUT",
+            &format!("devices/{uuid}"),
+            &json!({"key": &key[..32]}),
+        );
+    }
+    // One more key that is somebody's.
+    let other = "d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d2";
+    let key = "DeviceKeyD1D1D1D1D1D1D1D1D1D1D1D";
+    backend.control("PUT", &format!("devices/{other}"), &json!({"key": key}));
+}
+
+#[test]
+fn the_development_backend_answers_as_the_recorded_one() {
+    let all = scenarios();
+    let encodings = all
+        .iter()
+        .find(|scenario| scenario.name.starts_with("06"))
+        .unwrap();
+    let target: Value = serde_json::from_str(&encodings.exchanges[0].text()).unwrap();
+    let release = target["c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1"].clone();
+    let (mut asked, mut left) = (0, BTreeMap::<_, u32>::new());
+    for scenario in &all {
+        let backend = DevBackend::start();
+        let mut etag = None;
+        for exchange in &scenario.exchanges {
+            if let Some(why) = skipped(scenario, exchange) {
+                *left.entry(why).or_default() += 1;
+                continue;
+            }
+            let mut request = Request {
+                method: exchange.request.method.clone(),
+                path: exchange.request.path.clone(),
+                headers: exchange.request.headers.clone(),
+                body: exchange.request.body.clone(),
+            };
+            // Its ETags are its own.
+            for (name, value) in &mut request.headers {
+                if name.eq_ignore_ascii_case("if-none-match") {
+                    *value = etag.clone().unwrap();
+                }
+            }
+            prepare(&backend, exchange, &release);
+            let (heard, wanted) = (ask(&backend.address, &request), &exchange.response);
+            let what = format!("{}: {} {}", scenario.name, request.method, request.path);
+            assert_eq!(heard.status, wanted.status, "{what}");
+            for name in [
+                "content-type",
+                "vary",
+                "content-encoding",
+                "transfer-encoding",
+                "connection",
+                "keep-alive",
+            ] {
+                assert_eq!(
+                    header(&heard.headers, name),
+                    wanted.header(name),
+                    "{what}: {name}"
+                );
+            }
+            for name in ["etag", "content-length", "date"] {
+                let (found, wanted) = (header(&heard.headers, name), wanted.header(name));
+                assert_eq!(found.is_some(), wanted.is_some(), "{what}: {name}");
+            }
+            if wanted.header("content-encoding").is_none() {
+                let text = exchange.text();
+                assert_eq!(shape(&heard.body), shape(text.as_bytes()), "{what}");
+            }
+            etag = header(&heard.headers, "etag").map(str::to_owned).or(etag);
+            asked += 1;
+        }
+    }
+    println!("{asked} asked, left out: {left:?}");
+    assert!(asked >= 45, "{asked} asked, left out: {left:?}");
+}
+
+/// The rows of remote-api 3.3 and 0.7 that no recorded exchange has.
+#[test]
+fn s_rep_20_what_the_real_one_refuses_in_a_report() {
+    let backend = DevBackend::start();
+    let (uuid, app) = (
+        "e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1",
+        "8a1f0c2be35f4d55a2b4f0d3c1e2a9b7",
+    );
+    let image = "registry2.example.test/v2/aa@sha256:5555555555555555555555555555555555555555555555555555555555555555";
+    let target = json!({uuid: {"name": "x", "config": {}, "apps": {app: {"id": 1, "name": "f", "releases": {
+        "aa11": {"id": 1, "services": {"main": {"id": 1, "image_id": 1, "image": image}}}}}}}});
+    backend.control("PUT", "target", &target);
+    backend.control("PUT", &format!("devices/{uuid}"), &json!({"key": "k"}));
+    backend.control(
+        "PUT",
+        "devices/f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1",
+        &json!({"key": "other"}),
+    );
+    let frozen = "f2f2f2f2f2f2f2f2f2f2f2f2f2f2f2f2";
+    backend.control(
+        "PUT",
+        &format!("devices/{frozen}"),
+        &json!({"key": "k2", "state": "frozen"}),
+    );
+    let apps = |release: &str, status: &str, service: Value| {
+        json!({uuid: {"apps": {app: {"releases": {release: {"update_status": status, "services": {"main": service}}}}}}}).to_string()
+    };
+    let running = json!({"image": image, "status": "Running"});
+    let field = |field: Value| json!({uuid: field}).to_string();
+    let long = "x".repeat(513 * 1024);
+    #[rustfmt::skip]
+    let rows: Vec<(&str, &str, String, u16, &str)> = vec![
+        ("malformed", "k", "{".into(), 400, "text/html; charset=utf-8"),
+        ("too large", "k", field(json!({"status": long})), 413, "text/html; charset=utf-8"),
+        ("no device", "k", "{}".into(), 401, ""),
+        ("null alone", "k", json!({uuid: null}).to_string(), 401, ""),
+        ("a list", "k", "[]".into(), 401, ""),
+        ("unknown device", "k", json!({"f9": {}}).to_string(), 401, ""),
+        ("frozen device", "k2", json!({frozen: {"status": "Idle"}}).to_string(), 401, ""),
+        ("unknown key", "nobody", field(json!({"status": "Idle"})), 401, "application/json; charset=utf-8"),
+        ("foreign key", "other", field(json!({"status": "Idle"})), 401, ""),
+        ("foreign key, nothing said", "other", field(json!({})), 200, ""),
+        ("wrong type", "k", field(json!({"cpu_usage": "5"})), 400, ""),
+        ("fraction", "k", field(json!({"cpu_usage": 5.5})), 400, ""),
+        ("null address", "k", field(json!({"mac_address": null})), 400, ""),
+        ("null version", "k", field(json!({"supervisor_version": null})), 400, ""),
+        ("unknown key of a device", "k", field(json!({"nonsense": []})), 200, ""),
+        ("unknown update status", "k", apps("aa11", "fine", running.clone()), 400, ""),
+        ("no image", "k", apps("aa11", "done", json!({"status": "Running"})), 400, ""),
+        ("unknown release", "k", apps("bb22", "done", running.clone()), 401, ""),
+        ("unknown image", "k", apps("aa11", "done", json!({"image": "registry2.example.test/v2/bb", "status": "Running"})), 401, ""),
+        ("unknown service status", "k", apps("aa11", "done", json!({"image": image, "status": "Huh"})), 500, "application/json; charset=utf-8"),
+        ("all is well", "k", apps("aa11", "done", running), 200, ""),
+        ("no status, known by now", "k", apps("aa11", "done", json!({"image": image})), 200, ""),
+    ];
+    for (what, key, body, status, kind) in rows {
+        let headers = [
+            ("Host", "x".to_owned()),
+            ("Content-Type", "application/json".into()),
+            ("Authorization", format!("Bearer {key}")),
+            ("Content-Length", body.len().to_string()),
+        ];
+        let request = Request {
+            method: "PATCH".into(),
+            path: "/device/v3/state".into(),
+            headers: headers
+                .map(|(name, value)| (name.to_owned(), value))
+                .to_vec(),
+            body: Some(json!({"text": body})),
+        };
+        let heard = ask(&backend.address, &request);
+        assert_eq!(heard.status, status, "{what}");
+        assert_eq!(
+            header(&heard.headers, "content-type").unwrap_or_default(),
+            kind,
+            "{what}"
+        );
+    }
+}

@@ -1,0 +1,10 @@
+//! The backend's side without an engine: recorded exchanges of the real backend, replayed to
+//! the agent's client and held against the development backend, and faults of the transport.
+#![allow(clippy::unwrap_used)]
+
+mod agent;
+mod conform;
+mod faults;
+mod recorded;
+mod replay;
+mod serve;
