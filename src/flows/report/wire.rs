@@ -292,3 +292,164 @@ fn image(uri: &ImageUri) -> String {
         None => uri.repository().to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::current::{Identity, Image, Restart};
+    use crate::model::status::Health;
+
+    /// A device whose target has these apps.
+    fn board(apps: Value) -> Board {
+        let document = json!({"u": {"name": "x", "config": {}, "apps": apps}}).to_string();
+        let facts = crate::intake::Facts::default();
+        let read = crate::intake::device_target_for(document.as_bytes(), "u", &facts).unwrap();
+        let target = read.value;
+        let mut board = Board {
+            is_read: true,
+            authorized: Some(target.apps.keys().cloned().collect()),
+            ..Board::default()
+        };
+        for app in target.apps.values() {
+            if let AppRelease::Wanted(release, _) = &app.release {
+                board.known_releases.insert(release.clone());
+            }
+        }
+        board.target = Some(Arc::new(target));
+        board
+    }
+
+    fn app(release: &str, images: &[(String, String)]) -> Value {
+        let services: serde_json::Map<String, Value> = images
+            .iter()
+            .map(|(service, image)| (service.clone(), json!({"id": 1, "image": image})))
+            .collect();
+        json!({"id": 1, "name": "f", "releases": {release: {"services": services}}})
+    }
+
+    fn one(service: &str, image: &str) -> [(String, String); 1] {
+        [(service.to_owned(), image.to_owned())]
+    }
+
+    fn runs(board: &mut Board, app: &str, release: &str, service: &str, image: &str) {
+        let container = Container {
+            id: format!("{app}-{release}-{service}").into(),
+            service: service.into(),
+            service_id: 1,
+            release: release.into(),
+            identity: Some(Identity {
+                image: ImageUri::parse(image).unwrap(),
+                config: "{}".into(),
+            }),
+            image_id: "sha256:1".into(),
+            depends_on: BTreeMap::new(),
+            status: ContainerStatus::Running,
+            exit_code: None,
+            health: Health::None,
+            created: "2026-01-01T00:00:00+00:00".into(),
+            restart: Restart::Always,
+            networks: Vec::new(),
+            volumes: Vec::new(),
+            lenders: Vec::new(),
+            lock_dir: None,
+            fingerprint: 0,
+        };
+        let name = format!("{service}_{release}").into();
+        let app = board.device.apps.entry(app.into()).or_default();
+        app.containers.insert(name, container);
+    }
+
+    fn told(board: &Board, detail: Detail) -> Value {
+        serde_json::from_slice(&apps(board, detail).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn r_rep_2_s_rep_01_nothing_before_a_target_and_a_look() {
+        let mut known = board(json!({}));
+        assert_eq!(told(&known, Detail::Full), json!({}));
+        known.is_read = false;
+        assert_eq!(apps(&known, Detail::Full), None);
+        let local = Board {
+            is_read: true,
+            target: board(json!({"a": app("r1", &one("main", "x"))})).target,
+            ..Board::default()
+        };
+        assert_eq!(apps(&local, Detail::Full), None, "a local app alone");
+    }
+
+    #[test]
+    fn r_rep_11_s_rep_12_s_rep_13_an_image_of_two_releases_is_in_both() {
+        let digest = format!("sha256:{}", "5".repeat(64));
+        let image = format!("r.example/v2/aa:3@{digest}");
+        let mut board = board(json!({"a": app("bb22", &one("main", &image))}));
+        board.known_releases.insert("aa11".into());
+        runs(&mut board, "a", "aa11", "main", &image);
+        runs(&mut board, "a", "00", "main", "r.example/v2/never-named");
+        let found = told(&board, Detail::Full);
+        let releases = &found["a"]["releases"];
+        for release in ["aa11", "bb22"] {
+            let service = &releases[release]["services"]["main"];
+            assert_eq!(service["image"], json!(format!("r.example/v2/aa@{digest}")));
+        }
+        assert_eq!(
+            releases.as_object().unwrap().len(),
+            2,
+            "never an unknown release"
+        );
+        let lean = told(&board, Detail::Lean);
+        let lean = lean["a"]["releases"].as_object().unwrap();
+        assert_eq!(lean.keys().collect::<Vec<_>>(), ["bb22"]);
+    }
+
+    #[test]
+    fn s_rep_04_s_rep_05_s_rep_14_every_app_of_the_target_and_no_other() {
+        let apps = json!({"a": app("r1", &one("main", "x")), "b": app("r2", &one("main", "y"))});
+        let mut board = board(apps);
+        runs(&mut board, "c", "r3", "main", "z");
+        let names = |board: &Board| -> Vec<String> {
+            let found = told(board, Detail::Full);
+            found.as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(names(&board), ["a", "b"]);
+        board.authorized.as_mut().unwrap().remove("a");
+        assert_eq!(names(&board), ["b"]);
+    }
+
+    #[test]
+    fn r_rep_8_s_rep_15_progress_goes_first() {
+        let long = "x".repeat(200);
+        let images = |prefix: &str| -> Vec<_> {
+            let image = |at| (format!("s{at}"), format!("r.example/{prefix}{at}/{long}"));
+            (0..200).map(image).collect()
+        };
+        let mut board = board(json!({"a": app("bb22", &images("new"))}));
+        let text = apps(&board, Detail::Full).unwrap();
+        assert!(
+            text.len() < crate::limits::REPORT_BYTES_MAX,
+            "{}",
+            text.len()
+        );
+        let halfway = Image {
+            progress: 40,
+            ..Image::default()
+        };
+        for (_, image) in images("new") {
+            let uri = ImageUri::parse(&image).unwrap();
+            board.device.images.insert(uri, halfway.clone());
+        }
+        let full = told(&board, Detail::Full);
+        let service = &full["a"]["releases"]["bb22"]["services"]["s7"];
+        assert_eq!(service["download_progress"], json!(40));
+        assert_eq!(service["status"], json!("Downloading"));
+        let short = told(&board, Detail::Short);
+        let service = &short["a"]["releases"]["bb22"]["services"]["s7"];
+        assert_eq!(service.get("download_progress"), None);
+        assert_eq!(service["status"], json!("Downloading"));
+        let size = |detail| apps(&board, detail).unwrap().len();
+        assert!(size(Detail::Short) < size(Detail::Full));
+    }
+}

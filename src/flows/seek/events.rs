@@ -104,14 +104,16 @@ fn is_about_one(event: &EngineEvent) -> bool {
 /// Whether everything is looked at for its sake. Our own pulls look for themselves, and what
 /// plans connect is what their containers were made with.
 fn is_about_many(tools: &Tools, event: &EngineEvent) -> bool {
-    tools.board.look(|board| match (&*event.what, &*event.action) {
-        ("image", "pull") => board.pulls.is_empty(),
-        ("network", "connect" | "disconnect") => board.active == 0,
-        // A container with it starts or ends: nothing that its own events do not say.
-        ("volume", "mount" | "unmount") => false,
-        ("container" | "image" | "network" | "volume", _) => true,
-        _ => false,
-    })
+    tools
+        .board
+        .look(|board| match (&*event.what, &*event.action) {
+            ("image", "pull") => board.pulls.is_empty(),
+            ("network", "connect" | "disconnect") => board.active == 0,
+            // A container with it starts or ends: nothing that its own events do not say.
+            ("volume", "mount" | "unmount") => false,
+            ("container" | "image" | "network" | "volume", _) => true,
+            _ => false,
+        })
 }
 
 /// Ends when no plan runs.
