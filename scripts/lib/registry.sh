@@ -1,5 +1,6 @@
 # A container registry on loopback with its own storage. Sourced after common.sh.
-# Exports HELIOS_TEST_REGISTRY (127.0.0.1:PORT). Installs docker-registry when it is missing.
+# Exports HELIOS_TEST_REGISTRY (127.0.0.1:PORT), and HELIOS_TEST_REGISTRY_DIR for tests that start registries of
+# their own on its storage, which ask for credentials. Installs docker-registry when it is missing.
 
 registry_up() {
   local port begun
@@ -16,7 +17,7 @@ YAML
   daemon registry docker-registry serve "$RUN/registry.yml"
   wait_for 10 curl -sf --noproxy '*' "http://127.0.0.1:$port/v2/" ||
     { tail -n 20 "$RUN/registry.log" >&2; die "docker-registry did not start"; }
-  export HELIOS_TEST_REGISTRY=127.0.0.1:$port
+  export HELIOS_TEST_REGISTRY=127.0.0.1:$port HELIOS_TEST_REGISTRY_DIR=$RUN/registry
   say "registry" "at $HELIOS_TEST_REGISTRY, ready after $(since "$begun") s"
 }
 registry_down() { daemon_stop registry 5; rm -rf "$RUN/registry"; }

@@ -14,6 +14,7 @@ mod poll;
 mod power;
 mod process;
 mod register;
+mod registry;
 mod roundtrip;
 mod support;
 mod volumes;

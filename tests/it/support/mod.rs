@@ -2,6 +2,7 @@
 
 pub mod engine;
 pub mod proxy;
+pub mod registry;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
