@@ -4,6 +4,7 @@ use helios::base::percent::percent_encode_segment;
 use serde_json::{Value, json};
 
 use crate::support::engine::{App, app, call, publish, push, service};
+use crate::support::gate::Gate;
 use crate::support::{Agent, Options, Scratch, alone, until};
 
 fn start(dir: &Scratch, args: &[&str]) -> Agent {
@@ -230,4 +231,52 @@ fn svc_01_one_digest_in_two_repositories_is_one_image() {
     until("the clean-up", || {
         (!is_there(&by_digest(&second))).then_some(())
     });
+}
+
+#[test]
+fn fd_12_a_pull_that_a_newer_target_still_wants_goes_on() {
+    let (_alone, dir, mine, gate) = (alone(), Scratch::new(), App::new(), Gate::start());
+    let image = gate.name(&publish("go-on"));
+    let agent = start(&dir, &[]);
+    let release = |name: &str, services: Value| app(name, json!({"services": services}));
+    agent.set(&mine.0, &release("r1", json!({"slow": of(1, &image)})));
+    until("the pull", || gate.holds().then_some(()));
+    // Another service, and another configuration of the first.
+    let mut slow = of(1, &image);
+    slow["composition"]["environment"] = json!({"A": "1"});
+    let services = json!({"slow": slow, "quick": service(2, json!({}))});
+    agent.set(&mine.0, &release("r2", services));
+    until("the other service", || {
+        mine.is_running("quick").then_some(())
+    });
+    assert!(!mine.is_running("slow"));
+    gate.open();
+    agent.wait_for("done");
+    assert!(mine.is_running("slow"));
+    let log = agent.log();
+    let begun = format!("pulling image '{image}'");
+    assert_eq!(log.matches(&begun).count(), 1, "{log}");
+    assert_eq!(log.matches("applying the target").count(), 2, "{log}");
+    let mut blobs = gate.blobs();
+    blobs.sort();
+    let all = blobs.len();
+    blobs.dedup();
+    assert_eq!(blobs.len(), all, "{blobs:?}");
+
+    // One that it does not want is given up, and what it wants does not wait for that.
+    gate.close();
+    let other = gate.name(&publish("give-up"));
+    agent.set(&mine.0, &release("r3", json!({"slow": of(1, &other)})));
+    until("the pull", || gate.holds().then_some(()));
+    agent.set(&mine.0, &release("r4", json!({"slow": of(1, &image)})));
+    agent.wait_for_log(&format!(
+        "the pull of image '{other}' is given up: no target"
+    ));
+    agent.wait_for("done");
+    assert!(mine.is_running("slow") && !is_there(&other));
+    // Nor is it pulled by the engine alone.
+    gate.open();
+    agent.remove(&mine.0);
+    agent.wait_for("done");
+    assert!(!is_there(&other));
 }

@@ -1,6 +1,7 @@
 //! The program under test, and the world around it.
 
 pub mod engine;
+pub mod gate;
 pub mod proxy;
 pub mod registry;
 
