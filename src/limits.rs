@@ -25,6 +25,12 @@ pub const PULLS_MAX: usize = 2;
 /// Free space of the engine below which nothing is pulled, unless `--disk-reserve-mib` says
 /// otherwise (D-36).
 pub const DISK_RESERVE_MIB: u64 = 256;
+/// A manifest, a configuration or a token of a registry (FD-07).
+pub const MANIFEST_BYTES_MAX: usize = 512 * 1024;
+/// One of these in all: meanwhile its pull waits.
+pub const MANIFEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// Images whose size is remembered because they did not fit.
+pub const TOO_LARGE_MAX: usize = 64;
 /// A pull publishes its progress in steps of this size.
 pub const PULL_PROGRESS_STEP_PERCENT: u8 = 5;
 /// Bytes of one small stored document (identity, name, app).

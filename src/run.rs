@@ -31,10 +31,11 @@ use crate::limits;
 use crate::plan::board::Board;
 use crate::plan::work::{Cancel, Tools};
 use crate::remote::register::{About, Registrar};
-use crate::remote::{Backend, proxy, registry::Registries};
+use crate::remote::{Backend, manifest::Reader, proxy, registry::Registries};
 use crate::store::Files;
 use crate::world::clock::Clock;
 use crate::world::engine::HostFacts;
+use crate::world::registry::Registry;
 use crate::world::remote::Remote;
 
 /// The key of the local API (D-27).
@@ -195,7 +196,7 @@ struct Agent {
 #[derive(Default)]
 struct Account {
     /// Who gets the device's key.
-    registries: OnceLock<Registries>,
+    registries: Arc<OnceLock<Registries>>,
     /// Endpoint and key, for containers that ask for them.
     backend: Arc<OnceLock<(String, String)>>,
 }
@@ -209,8 +210,12 @@ impl Agent {
         let store = Files::open(&config.dirs.state).map_err(failed("open the state directory"))?;
         let clock = Arc::new(SystemClock::start());
         let account = Arc::new(Account::default());
-        let theirs = account.clone();
-        let auth = move |image: &_| theirs.registries.get()?.auth(image);
+        let theirs = account.registries.clone();
+        let auth = move |image: &_| theirs.get()?.auth(image);
+        let registry = config.remote.as_ref().map(|remote| {
+            let reader = Reader::new(account.registries.clone(), later_roots(remote));
+            Arc::new(reader) as Arc<dyn Registry>
+        });
         let board = Board {
             device: crate::model::current::Device {
                 uuid: uuid.as_str().into(),
@@ -224,6 +229,7 @@ impl Agent {
             .with_backend(account.backend.clone());
         let tools = Tools {
             engine: Arc::new(engine),
+            registry,
             store: Arc::new(store),
             host: Arc::new(SharedDirs::open(
                 &config.host_runtime_dir,
@@ -562,7 +568,8 @@ fn way(remote: &RemoteConfig) -> Result<(Url, Endpoint, Timeouts), Failed> {
     Ok((url, endpoint, timeouts))
 }
 
-/// Asked for when an endpoint of plain http sends us to https (R-HTTP-8).
+/// Asked for when an endpoint of plain http sends us to https (R-HTTP-8), and by whoever
+/// reads a registry.
 fn later_roots(remote: &RemoteConfig) -> Box<Roots> {
     let ca_file = remote.ca_file.clone();
     Box::new(move || {

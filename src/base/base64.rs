@@ -1,10 +1,21 @@
-//! Base64 in the URL-safe alphabet, padded, as `X-Registry-Auth` wants it (R-REG-AUTH-3).
+//! Base64, padded: in the URL-safe alphabet, as `X-Registry-Auth` wants it (R-REG-AUTH-3), and
+//! in the standard one.
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /// The text for `bytes` (RFC 4648 section 5).
 #[must_use]
 pub fn url_safe(bytes: &[u8]) -> String {
+    encoded(bytes, *b"-_")
+}
+
+/// The same for Basic credentials (RFC 4648 section 4, RFC 7617).
+#[must_use]
+pub fn standard(bytes: &[u8]) -> String {
+    encoded(bytes, *b"+/")
+}
+
+fn encoded(bytes: &[u8], last: [u8; 2]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
         let at = |index: usize| u32::from(*group.get(index).unwrap_or(&0));
@@ -13,8 +24,9 @@ pub fn url_safe(bytes: &[u8]) -> String {
             if position > group.len() {
                 text.push('=');
             } else {
-                let index = (bits >> (18 - 6 * position)) & 63;
-                text.push(char::from(ALPHABET[index as usize]));
+                let index = (bits >> (18 - 6 * position)) as usize & 63;
+                let letter = ALPHABET.get(index).unwrap_or(&last[index & 1]);
+                text.push(char::from(*letter));
             }
         }
     }
@@ -35,6 +47,8 @@ mod tests {
         ];
         for (bytes, want) in cases {
             assert_eq!(url_safe(bytes), *want);
+            let want = want.replace('-', "+").replace('_', "/");
+            assert_eq!(standard(bytes), want);
         }
     }
 }

@@ -498,6 +498,10 @@ impl Engine for Docker {
         Box::pin(self.inspect_image(uri))
     }
 
+    fn diff_ids<'a>(&'a self, id: &'a str) -> Pending<'a, Result<Vec<String>, EngineError>> {
+        Box::pin(self.image_layers(id))
+    }
+
     fn pull<'a>(
         &'a self,
         uri: &'a ImageUri,

@@ -70,6 +70,27 @@ impl Docker {
         })
     }
 
+    /// The layers of an image, the lowest first.
+    pub(super) async fn image_layers(&self, id: &str) -> Result<Vec<String>, EngineError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Inspected {
+            #[serde(rename = "RootFS")]
+            root_fs: RootFs,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct RootFs {
+            #[serde(default)]
+            layers: Vec<String>,
+        }
+        let doing = format!("inspect image '{id}'");
+        let path = format!("/images/{id}/json");
+        let mut response = self.call("GET", &path, None, &doing).await?;
+        let found: Inspected = self.json(&mut response, &doing).await?;
+        Ok(found.root_fs.layers)
+    }
+
     /// Where images are kept. What answers on a port may run on another machine.
     pub(super) async fn image_dir(&self) -> Result<Option<String>, EngineError> {
         #[derive(Deserialize)]

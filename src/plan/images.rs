@@ -13,6 +13,7 @@ use mahler::task::{IO, enforce, with_io};
 use mahler::worker::Worker;
 
 use super::board::{Board, Part};
+use super::room::Room;
 use super::work::{Cancel, Stopped, Tools};
 use crate::limits;
 use crate::model::ImageUri;
@@ -33,6 +34,7 @@ struct Pulls {
     tokens: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// The last look found too little room.
     is_full: AtomicBool,
+    room: Room,
 }
 
 /// How a pull ended.
@@ -85,6 +87,7 @@ pub async fn lane(tools: Tools, stop: Arc<Cancel>) {
         tools,
         tokens,
         is_full: AtomicBool::new(false),
+        room: Room::default(),
     });
     let executor = LocalExecutor::new();
     let board = &pulls.tools.board;
@@ -175,6 +178,7 @@ impl Pulls {
         if !(wanted.target.as_ref()).is_some_and(|known| Arc::ptr_eq(known, &target)) {
             let images = super::sweep::wanted(&target);
             self.give_up("no target names it now", |uri| !images.contains(uri));
+            self.room.forget();
             *wanted = Wanted {
                 target: Some(target),
                 images: images.into_iter().collect(),
@@ -350,6 +354,13 @@ impl Pulls {
         if let Some(why) = self.no_room().await {
             return Pulled::NoRoom(why);
         }
+        let _promise = match self.free_bytes().await {
+            Some(free) => match self.room.promise(&self.tools, uri, free).await {
+                Ok(promise) => Some(promise),
+                Err(why) => return Pulled::NoRoom(why),
+            },
+            None => None,
+        };
         if is_gone {
             // Before it is there, so that no kill of the agent makes it nobody's.
             super::sweep::remember(&self.tools, uri).await;

@@ -26,6 +26,7 @@ mod locks;
 pub mod names;
 pub mod read;
 mod repair;
+mod room;
 pub mod rules;
 mod service;
 pub mod stage;

@@ -16,6 +16,7 @@ use crate::model::{AppUuid, ReleaseUuid, ServiceName};
 use crate::world::clock::Clock;
 use crate::world::engine::{Engine, EngineError, HostFacts, Kind};
 use crate::world::host::Host;
+use crate::world::registry::Registry;
 use crate::world::store::Store;
 
 /// What every job of every app shares.
@@ -23,6 +24,8 @@ use crate::world::store::Store;
 pub struct Tools {
     /// The container engine.
     pub engine: Arc<dyn Engine>,
+    /// Where images come from; `None`: nobody asks about their size.
+    pub registry: Option<Arc<dyn Registry>>,
     /// Documents.
     pub store: Arc<dyn Store>,
     /// Time.

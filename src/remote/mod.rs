@@ -19,6 +19,7 @@ use crate::world::clock::Clock;
 use crate::world::remote::{Polled, Remote, RemoteError, RemoteKind};
 
 mod cache;
+pub mod manifest;
 mod patience;
 pub mod proxy;
 pub mod register;

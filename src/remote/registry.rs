@@ -43,7 +43,7 @@ impl Registries {
     #[must_use]
     pub fn auth(&self, image: &ImageUri) -> Option<String> {
         let registry = image.registry()?;
-        if !self.hosts.contains(&host(registry)) {
+        if !self.has(registry) {
             return None;
         }
         let credentials = Credentials {
@@ -54,6 +54,18 @@ impl Registries {
         serde_json::to_vec(&credentials)
             .ok()
             .map(|json| base64::url_safe(&json))
+    }
+
+    /// User and key, `user:key`, for a host that the agent itself talks to; `None` when it gets
+    /// none.
+    #[must_use]
+    pub fn pair(&self, host: &str) -> Option<String> {
+        let Registries { username, key, .. } = self;
+        self.has(host).then(|| format!("{username}:{key}"))
+    }
+
+    fn has(&self, registry: &str) -> bool {
+        self.hosts.contains(&host(registry))
     }
 }
 

@@ -162,6 +162,7 @@ async fn agent(world: &World, given: &Given) {
     };
     let tools = Tools {
         engine: given.engine.clone(),
+        registry: None,
         store: given.store.clone(),
         clock: Arc::new(world.clone()),
         host: given.host.clone(),

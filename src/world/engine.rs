@@ -234,6 +234,10 @@ pub trait Engine: Send + Sync {
     fn images(&self) -> Pending<'_, Result<Vec<ListedImage>, EngineError>>;
     /// What the engine resolves a reference to (W-38).
     fn image<'a>(&'a self, uri: &'a ImageUri) -> Pending<'a, Result<ImageFacts, EngineError>>;
+    /// The hashes of what an image's layers unpack to, the lowest first (FD-07).
+    fn diff_ids<'a>(&'a self, _id: &'a str) -> Pending<'a, Result<Vec<String>, EngineError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
     /// Pulls an image. `progress` gets whole percents of all layers together,
     /// growing, below 100 until the end.
     fn pull<'a>(

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod engine;
 pub mod host;
 pub mod registration;
+pub mod registry;
 pub mod remote;
 pub mod store;
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::engine::{App, call, publish, service};
+use crate::support::engine::{App, call, publish, publish_from, service};
 use crate::support::registry::{Auth, DEVICE, KEY, Registry, Tokens, anonymous, basic};
 use crate::support::{Agent, Backend, Options, Scratch, alone, until};
 
@@ -172,4 +172,60 @@ fn d_25_a_registry_that_is_not_on_the_list_never_sees_the_key() {
     device.done(&image);
     let last = tokens.asked().pop().unwrap();
     assert_eq!(last.authorization.as_deref(), Some(&*basic()));
+}
+
+/// Bytes that no compression makes fewer.
+const LARGE_MIB: u64 = 96;
+
+#[test]
+fn fd_07_an_image_that_cannot_fit_is_not_begun_and_a_smaller_one_is() {
+    let (_alone, tokens) = (alone(), Tokens::start());
+    let registry = Registry::start(&Auth::Token(&tokens));
+    let fill = format!("busybox dd if=/dev/urandom of=/large bs=1M count={LARGE_MIB}");
+    let base = publish_from(&crate::support::image(), "large", &fill);
+    let above = publish_from(&base, "above", "true");
+    assert_eq!(call("DELETE", &format!("/images/{base}"), None).0, 200);
+    let [large, above, small] =
+        [&base, &above, &publish("small")].map(|image| registry.name("127.0.0.1", image));
+    let root = call("GET", "/info", None).1["DockerRootDir"].clone();
+    let free = helios::host::facts::free_bytes(root.as_str().unwrap()).unwrap();
+    // Room for half of it.
+    let reserve = ((free >> 20) - LARGE_MIB).to_string();
+    let tight = ["--disk-reserve-mib", &reserve];
+    let device = Device::start(KEY, &tight, &large);
+    let said = until("the refusal", || {
+        let said = device.detail()["last_error"].as_str()?.to_owned();
+        said.contains("it needs at least ").then_some(said)
+    });
+    let needed = said.split("it needs at least ").nth(1).unwrap();
+    let needed: u64 = needed.split(' ').next().unwrap().parse().unwrap();
+    let range = (2 * LARGE_MIB) << 20..(2 * LARGE_MIB + 8) << 20;
+    assert!(range.contains(&needed), "{said}");
+    let set = |image: &str| {
+        device.backend.set_target(&target(&device.app, image));
+        device.agent.call("POST", "/v1/update", Some(&json!({})));
+        device
+            .agent
+            .wait_for_log(&format!("image '{image}' is there"));
+        until("the service", || {
+            device.app.is_running("main").then_some(())
+        });
+    };
+    set(&small);
+    let log = device.agent.log();
+    assert!(!log.contains(&format!("pulling image '{large}'")), "{log}");
+    assert_eq!(log.matches("is not pulled: it needs").count(), 1, "{log}");
+    device.keeps_its_key();
+    device.agent.kill();
+
+    // With the large layer there, what stands on it takes next to nothing.
+    let pull = format!("/images/create?fromImage={}", base.replace('/', "%2F"));
+    assert_eq!(call("POST", &pull, None).0, 200);
+    let free = helios::host::facts::free_bytes(root.as_str().unwrap()).unwrap();
+    let reserve = ((free >> 20) - LARGE_MIB).to_string();
+    let device = Device::start(KEY, &["--disk-reserve-mib", &reserve], &above);
+    device.done(&above);
+    for image in [&base, &small] {
+        call("DELETE", &format!("/images/{image}"), None);
+    }
 }

@@ -137,6 +137,11 @@ impl Drop for App {
 /// An image of the test's own, the small one and a layer on top: on the registry, and not on
 /// the engine.
 pub fn publish(name: &str) -> String {
+    publish_from(&image(), name, "true")
+}
+
+/// The same on top of another image of the registry, and with what a command leaves behind.
+pub fn publish_from(base: &str, name: &str, command: &str) -> String {
     let registry = image().split('/').next().unwrap().to_owned();
     let (repository, tag) = (format!("{registry}/helios-test/{name}"), super::unique());
     let (encoded, container) = (percent_encode_segment(&repository), format!("make-{tag}"));
@@ -144,9 +149,14 @@ pub fn publish(name: &str) -> String {
         let (status, said) = call(method, path, body);
         assert!((200..300).contains(&status), "{method} {path}: {said}");
     };
-    let small = percent_encode_segment(&image());
-    say("POST", &format!("/images/create?fromImage={small}"), None);
-    let body = json!({"Image": image(), "Cmd": ["sh", "-c", format!("echo {tag} >/own")]});
+    let encoded_base = percent_encode_segment(base);
+    say(
+        "POST",
+        &format!("/images/create?fromImage={encoded_base}"),
+        None,
+    );
+    let command = format!("echo {tag} >/own; {command}");
+    let body = json!({"Image": base, "Cmd": ["sh", "-c", command]});
     let path = format!("/containers/create?name={container}");
     say("POST", &path, Some(&body));
     for step in ["start", "wait"] {

@@ -1,0 +1,391 @@
+//! Manifests: how large an image is, before it is pulled (FD-07). The agent is a registry's
+//! client here, with tokens of its own (D-25); an engine never learns of it.
+//!
+//! Nothing is kept: one connection for the two or three answers, which are gone with it.
+
+use std::sync::{Arc, OnceLock};
+
+use serde::Deserialize;
+
+use super::registry::Registries;
+use crate::base::base64;
+use crate::base::percent::percent_encode_segment;
+use crate::http::client::{Client, Endpoint, Request, Response, Roots, Timeouts};
+use crate::http::url::Url;
+use crate::limits;
+use crate::model::ImageUri;
+use crate::world::Pending;
+use crate::world::registry::{Layer, Registry, Weight};
+
+/// What is understood: an image, or a list of them for several platforms.
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.docker.distribution.manifest.v2+json";
+
+/// Reads manifests with the credentials that the device has.
+pub struct Reader {
+    /// Known once the device is known to its backend.
+    registries: Arc<OnceLock<Registries>>,
+    roots: Box<Roots>,
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    #[serde(default)]
+    manifests: Vec<Entry>,
+    #[serde(default)]
+    layers: Vec<Blob>,
+    config: Option<Blob>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    digest: String,
+    platform: Option<Platform>,
+}
+
+#[derive(Deserialize)]
+struct Platform {
+    os: String,
+    architecture: String,
+    #[serde(default)]
+    variant: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Blob {
+    media_type: String,
+    digest: String,
+    size: u64,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    #[serde(alias = "access_token")]
+    token: String,
+}
+
+impl Reader {
+    /// A reader that gives the key to those of `registries`. `roots` are asked for when it
+    /// reads for the first time.
+    #[must_use]
+    pub fn new(registries: Arc<OnceLock<Registries>>, roots: Box<Roots>) -> Reader {
+        Reader { registries, roots }
+    }
+
+    async fn read(&self, image: &ImageUri, arch: &str, enough: u64) -> Result<Weight, String> {
+        let host = image.registry().ok_or("it names no registry")?;
+        let name = &image.repository()[host.len() + 1..];
+        let mut asking = Asking {
+            reader: self,
+            client: self.client(&server(host)?)?,
+            host,
+            name,
+            authorization: None,
+        };
+        let reference = image.digest().or_else(|| image.tag()).unwrap_or("latest");
+        let mut manifest: Manifest = asking.json("manifests", reference).await?;
+        if let Some(digest) = choose(&manifest.manifests, arch) {
+            manifest = asking.json("manifests", digest).await?;
+        }
+        let layers = manifest.layers;
+        // A delta, or something of another kind, says nothing of an image's size.
+        let is_plain = |layer: &Blob| {
+            let kind = &layer.media_type;
+            kind.contains(".image.layer.v1.tar") || kind.contains(".image.rootfs.diff.tar")
+        };
+        let (false, true, Some(config)) = (
+            layers.is_empty(),
+            layers.iter().all(is_plain),
+            manifest.config,
+        ) else {
+            return Err("its manifest is of an unknown kind".to_owned());
+        };
+        let sizes = layers.iter().map(|layer| layer.size);
+        let bytes = sizes.fold(0, u64::saturating_add);
+        if bytes <= enough {
+            let layers = Vec::new();
+            return Ok(Weight { bytes, layers });
+        }
+        let config: Config = asking.json("blobs", &config.digest).await?;
+        let diff_ids = config.rootfs.diff_ids;
+        if diff_ids.len() != layers.len() {
+            return Err("its configuration is not that of its layers".to_owned());
+        }
+        let layers = diff_ids.into_iter().zip(layers);
+        let layers = layers.map(|(diff_id, layer)| Layer {
+            diff_id,
+            bytes: layer.size,
+        });
+        let layers = layers.collect();
+        Ok(Weight { bytes, layers })
+    }
+
+    fn client(&self, url: &Url) -> Result<Client, String> {
+        let (host, port) = (url.host().to_owned(), url.port());
+        let endpoint = if url.is_tls() {
+            let roots = (self.roots)()?;
+            Endpoint::Tls { host, port, roots }
+        } else {
+            Endpoint::Tcp { host, port }
+        };
+        let timeouts = Timeouts {
+            resolve: limits::HTTP_RESOLVE_TIMEOUT,
+            connect: limits::HTTP_CONNECT_TIMEOUT,
+            tls: limits::HTTP_TLS_TIMEOUT,
+            head: limits::MANIFEST_TIMEOUT,
+            idle: limits::MANIFEST_TIMEOUT,
+            total: Some(limits::MANIFEST_TIMEOUT),
+        };
+        Ok(Client::new(endpoint, timeouts))
+    }
+
+    /// The answer to a challenge (RFC 7235 4.1, RFC 6750 3): what to send, or why nothing.
+    async fn answer(&self, challenge: &str, (host, name): (&str, &str)) -> Result<String, String> {
+        let (scheme, parameters) = challenge.split_once(' ').unwrap_or((challenge, ""));
+        if scheme.eq_ignore_ascii_case("basic") {
+            return self
+                .basic(host)
+                .ok_or_else(|| "it wants credentials".into());
+        }
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err("it wants credentials of an unknown kind".to_owned());
+        }
+        let realm = parameter(parameters, "realm").ok_or("its challenge names no realm")?;
+        let realm = Url::parse(realm).map_err(|err| format!("the realm it names: {err}"))?;
+        // The realm's host counts here, not who sent us there. In clear only on this machine.
+        let basic = self.basic(realm.host());
+        if !realm.is_tls() && !is_local(realm.host()) {
+            return Err("the realm it names is not https".to_owned());
+        }
+        let service = parameter(parameters, "service").unwrap_or_default();
+        let service = percent_encode_segment(service);
+        let scope = percent_encode_segment(&format!("repository:{name}:pull"));
+        let target = format!("{}?service={service}&scope={scope}", realm.path());
+        let fields = basic.as_deref().map(|basic| ("authorization", basic));
+        let request = Request {
+            method: "GET",
+            target: &target,
+            headers: fields.as_slice(),
+            ..Request::default()
+        };
+        let response = self.client(&realm)?.send(request).await;
+        let token: Token = json(response.map_err(|err| err.to_string())?, "its token").await?;
+        Ok(format!("Bearer {}", token.token))
+    }
+
+    /// Basic credentials for a host, if it is one that gets the key.
+    fn basic(&self, host: &str) -> Option<String> {
+        let pair = self.registries.get()?.pair(host)?;
+        Some(format!("Basic {}", base64::standard(pair.as_bytes())))
+    }
+}
+
+/// One image's answers.
+struct Asking<'a> {
+    reader: &'a Reader,
+    client: Client,
+    host: &'a str,
+    name: &'a str,
+    authorization: Option<String>,
+}
+
+impl Asking<'_> {
+    async fn json<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        what: &str,
+        reference: &str,
+    ) -> Result<T, String> {
+        let target = format!("/v2/{}/{what}/{reference}", self.name);
+        let mut response = self.get(&target).await?;
+        if response.status() == 401 && self.authorization.is_none() {
+            let challenge = response.header("www-authenticate").unwrap_or_default();
+            let challenge = challenge.to_owned();
+            let about = (self.host, self.name);
+            self.authorization = Some(self.reader.answer(&challenge, about).await?);
+            response = self.get(&target).await?;
+        }
+        json(response, what).await
+    }
+
+    async fn get(&self, target: &str) -> Result<Response, String> {
+        let mut headers = vec![("accept", ACCEPT)];
+        let authorization = self.authorization.as_deref();
+        headers.extend(authorization.map(|value| ("authorization", value)));
+        let request = Request {
+            method: "GET",
+            target,
+            headers: &headers,
+            ..Request::default()
+        };
+        // Blobs are often somewhere else, where the token does not go (R-HTTP-8).
+        let response = self.client.get(request, &*self.reader.roots).await;
+        response.map_err(|error| error.to_string())
+    }
+}
+
+async fn json<T: for<'de> Deserialize<'de>>(
+    mut response: Response,
+    what: &str,
+) -> Result<T, String> {
+    let status = response.status();
+    if status != 200 {
+        return Err(format!("it answers {status} to a request for {what}"));
+    }
+    let body = response.bytes(limits::MANIFEST_BYTES_MAX).await;
+    let body = body.map_err(|error| error.to_string())?;
+    // The text of the error may quote a token.
+    serde_json::from_slice(&body).map_err(|_| format!("{what} cannot be read"))
+}
+
+/// As the engine does it: through TLS, but for this machine.
+fn server(host: &str) -> Result<Url, String> {
+    if host.contains('/') {
+        return Err("its registry is none".to_owned());
+    }
+    let url = Url::parse(&format!("https://{host}"));
+    match url {
+        Ok(url) if is_local(url.host()) => Url::parse(&format!("http://{host}")),
+        url => url,
+    }
+    .map_err(|error| format!("its registry: {error}"))
+}
+
+fn is_local(host: &str) -> bool {
+    let address = host.parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// The image of a list that the engine takes; `None` when there is none, or no list.
+fn choose<'m>(entries: &'m [Entry], arch: &str) -> Option<&'m str> {
+    let (name, newest) = match arch {
+        "amd64" => ("amd64", 0),
+        "aarch64" => ("arm64", 8),
+        "armv7hf" => ("arm", 7),
+        "rpi" => ("arm", 6),
+        "i386" => ("386", 0),
+        _ => return None,
+    };
+    let fits = entries.iter().filter_map(|entry| {
+        let platform = entry.platform.as_ref()?;
+        let variant = platform
+            .variant
+            .trim_start_matches('v')
+            .parse()
+            .unwrap_or(0);
+        let is_ours = platform.os == "linux" && platform.architecture == name;
+        (is_ours && variant <= newest).then_some((variant, entry))
+    });
+    // The first of equals.
+    let best = fits.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    best.map(|(_, entry)| entry.digest.as_str())
+}
+
+/// The value of a challenge's parameter (RFC 7235 2.1); without escapes, which no URL needs.
+fn parameter<'c>(parameters: &'c str, name: &str) -> Option<&'c str> {
+    let mut rest = parameters;
+    loop {
+        let (known, behind) = rest.split_once('=')?;
+        let known = known.trim_matches([' ', ',', '\t']);
+        let (value, next) = match behind.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => behind.split_once(',').unwrap_or((behind, "")),
+        };
+        if known.eq_ignore_ascii_case(name) {
+            return Some(value.trim());
+        }
+        rest = next;
+    }
+}
+
+impl Registry for Reader {
+    fn weigh<'a>(
+        &'a self,
+        image: &'a ImageUri,
+        arch: &'a str,
+        enough: u64,
+    ) -> Pending<'a, Result<Weight, String>> {
+        Box::pin(self.read(image, arch, enough))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_7235_parameters_of_a_challenge() {
+        let given =
+            r#"realm="https://a.test/auth/v1/token",service=reg , Scope="repository:a,b:pull""#;
+        #[rustfmt::skip]
+        let cases = [
+            ("realm", Some("https://a.test/auth/v1/token")),
+            ("service", Some("reg")),
+            ("scope", Some("repository:a,b:pull")),
+            ("error", None),
+        ];
+        for (name, want) in cases {
+            assert_eq!(parameter(given, name), want, "{name}");
+        }
+        for odd in ["", "=", "realm", "realm=\"x", ",,,", "a=,realm=x"] {
+            let _ = parameter(odd, "realm");
+        }
+    }
+
+    #[test]
+    fn the_platform_of_a_list_is_the_engines() {
+        let entry = |digest: &str, os: &str, architecture: &str, variant: &str| Entry {
+            digest: digest.into(),
+            platform: Some(Platform {
+                os: os.into(),
+                architecture: architecture.into(),
+                variant: variant.into(),
+            }),
+        };
+        let entries = [
+            entry("w", "windows", "amd64", ""),
+            entry("a", "linux", "amd64", ""),
+            entry("5", "linux", "arm", "v5"),
+            entry("7", "linux", "arm", "v7"),
+            entry("6", "linux", "arm", "v6"),
+            entry("8", "linux", "arm64", "v8"),
+        ];
+        #[rustfmt::skip]
+        let cases = [
+            ("amd64", Some("a")), ("aarch64", Some("8")), ("armv7hf", Some("7")),
+            ("rpi", Some("6")), ("i386", None), ("s390x", None),
+        ];
+        for (arch, want) in cases {
+            assert_eq!(choose(&entries, arch), want, "{arch}");
+        }
+        assert_eq!(choose(&[], "amd64"), None);
+    }
+
+    #[test]
+    fn r_reg_auth_4_plain_http_is_for_this_machine() {
+        #[rustfmt::skip]
+        let cases = [
+            ("localhost:5000", "http://localhost:5000/"),
+            ("127.0.0.2", "http://127.0.0.2/"),
+            ("registry2.example.com", "https://registry2.example.com/"),
+            ("10.0.0.1:5000", "https://10.0.0.1:5000/"),
+            ("localhost.evil.org", "https://localhost.evil.org/"),
+        ];
+        for (host, want) in cases {
+            assert_eq!(server(host).unwrap().to_string(), want);
+        }
+        assert!(server("a/b.c").is_err());
+    }
+}
