@@ -156,17 +156,16 @@ impl Reader {
     async fn answer(&self, challenge: &str, (host, name): (&str, &str)) -> Result<String, String> {
         let (scheme, parameters) = challenge.split_once(' ').unwrap_or((challenge, ""));
         if scheme.eq_ignore_ascii_case("basic") {
-            return self
-                .basic(host)
-                .ok_or_else(|| "it wants credentials".into());
+            let basic = self.basic(host, host);
+            return basic.ok_or_else(|| "it wants credentials".into());
         }
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err("it wants credentials of an unknown kind".to_owned());
         }
         let realm = parameter(parameters, "realm").ok_or("its challenge names no realm")?;
         let realm = Url::parse(realm).map_err(|err| format!("the realm it names: {err}"))?;
-        // The realm's host counts here, not who sent us there. In clear only on this machine.
-        let basic = self.basic(realm.host());
+        // In clear only on this machine.
+        let basic = self.basic(host, realm.host());
         if !realm.is_tls() && !is_local(realm.host()) {
             return Err("the realm it names is not https".to_owned());
         }
@@ -186,9 +185,12 @@ impl Reader {
         Ok(format!("Bearer {}", token.token))
     }
 
-    /// Basic credentials for a host, if it is one that gets the key.
-    fn basic(&self, host: &str) -> Option<String> {
-        let pair = self.registries.get()?.pair(host)?;
+    /// Basic credentials for a server that a registry names, if both get the key: a stranger
+    /// would be handed the token that the device gets for it.
+    fn basic(&self, registry: &str, server: &str) -> Option<String> {
+        let registries = self.registries.get()?;
+        registries.pair(registry)?;
+        let pair = registries.pair(server)?;
         Some(format!("Basic {}", base64::standard(pair.as_bytes())))
     }
 }

@@ -3,7 +3,7 @@
 use helios::base::percent::percent_encode_segment;
 use serde_json::{Value, json};
 
-use crate::support::engine::{App, app, call, publish, push, service};
+use crate::support::engine::{App, app, call, publish, publish_from, push, service};
 use crate::support::gate::Gate;
 use crate::support::{Agent, Options, Scratch, alone, until};
 
@@ -236,6 +236,8 @@ fn svc_01_one_digest_in_two_repositories_is_one_image() {
 #[test]
 fn fd_12_a_pull_that_a_newer_target_still_wants_goes_on() {
     let (_alone, dir, mine, gate) = (alone(), Scratch::new(), App::new(), Gate::start());
+    let large = "busybox dd if=/dev/urandom of=/large bs=1M count=1";
+    let publish = |name: &str| publish_from(&crate::support::image(), name, large);
     let image = gate.name(&publish("go-on"));
     let agent = start(&dir, &[]);
     let release = |name: &str, services: Value| app(name, json!({"services": services}));
