@@ -159,7 +159,8 @@ fn goal(
         step: Step::Ready,
         ..stage
     };
-    let held_back = if stage.others_run && !all_images {
+    let is_old = stage.others_run || !has_run && has_finished(situation, service);
+    let held_back = if is_old && !all_images {
         Some(Wait::OtherImages)
     } else {
         dependencies(situation, target, release)
@@ -226,6 +227,16 @@ fn old_has_to_run(situation: &Situation<'_>, service: &ServiceName, stage: Stage
         && mine.any(|found| {
             found.status == ContainerStatus::Stopped && has_to_run(found, situation.marks)
         })
+}
+
+/// Whether a predecessor has done what it was to do: its update waits like that of what runs.
+fn has_finished(situation: &Situation<'_>, service: &ServiceName) -> bool {
+    let mut all = situation.app.containers.values();
+    all.any(|found| {
+        found.service == *service
+            && found.status == ContainerStatus::Stopped
+            && !has_to_run(found, situation.marks)
+    })
 }
 
 fn hangs_on_stale_network(

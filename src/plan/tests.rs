@@ -339,6 +339,87 @@ fn fd_43_conditions_of_dependencies() {
     }
 }
 
+/// What [`fd_43_conditions_of_dependencies`] leaves out of the table of state-engine 2.6.
+#[test]
+fn dep_u1_what_has_no_container_or_was_never_started_is_waited_for() {
+    for condition in [Condition::Started, Condition::Healthy, Condition::Completed] {
+        let services = [
+            ("a", on(target("one"), "db", condition, true)),
+            ("db", target("two")),
+        ];
+        let pending = Some(Wait::Dependency("db".into()));
+        let none = Case::new(&services);
+        assert_eq!(none.service("a").1, pending, "{condition:?}: no container");
+        let created = container("db", &services[1].1, CREATED);
+        let case = Case::new(&services).with("db_r2", created);
+        assert_eq!(case.service("a").1, pending, "{condition:?}: created");
+    }
+    let services = [
+        ("a", on(target("one"), "job", Condition::Completed, true)),
+        ("job", target("two")),
+    ];
+    let failed = Container {
+        exit_code: Some(137),
+        restart: Restart::No,
+        ..container("job", &services[1].1, STOPPED)
+    };
+    let case = Case::new(&services).with("job_r2", failed);
+    let wait = Wait::Failed("job".into(), "ended with an error");
+    assert_eq!(case.service("a").1, Some(wait));
+}
+
+#[test]
+fn dep_u2_required_dependencies_count_and_optional_ones_do_not() {
+    use Condition::{Healthy, Started};
+    let wait = |conditions: &[(&str, Condition, bool)]| {
+        let mut a = target("one");
+        for (name, condition, required) in conditions {
+            a = on(a, name, *condition, *required);
+        }
+        let met = container("met", &target("two"), RUNNING);
+        let unmet = container("unmet", &target("two"), CREATED);
+        let case = Case::new(&[
+            ("a", a),
+            ("met", target("two")),
+            ("missing", target("two")),
+            ("unmet", target("two")),
+        ]);
+        let case = case.with("met_r2", met).with("unmet_r2", unmet);
+        case.service("a").1
+    };
+    let on_dependency = |name: &str| Some(Wait::Dependency(name.into()));
+    assert_eq!(wait(&[]), None);
+    assert_eq!(wait(&[("met", Started, true)]), None);
+    assert_eq!(wait(&[("unmet", Started, true)]), on_dependency("unmet"));
+    assert_eq!(
+        wait(&[("missing", Started, true)]),
+        on_dependency("missing")
+    );
+    assert_eq!(wait(&[("unmet", Started, false)]), None);
+    assert_eq!(wait(&[("missing", Healthy, false)]), None);
+    let mixed = [("met", Started, false), ("unmet", Started, true)];
+    assert_eq!(wait(&mixed), on_dependency("unmet"));
+}
+
+/// SVC-06: a job of the new release does not run before the update may begin.
+#[test]
+fn d_16_what_has_finished_is_updated_with_all_the_others() {
+    let finished = || Container {
+        restart: Restart::No,
+        ..container("job", &target("old"), STOPPED)
+    };
+    let mut case =
+        Case::new(&[("job", target("new")), ("b", target("two"))]).with("job_r1", finished());
+    case.missing_images = vec!["two"];
+    let (now, ready) = (at(Step::Missing, true, false), at(Step::Ready, true, false));
+    assert_eq!(
+        case.service("job"),
+        (Some((now, Some(ready))), Some(Wait::OtherImages))
+    );
+    case.missing_images.clear();
+    assert_eq!(case.service("job"), (Some((now, Some(Stage::DONE))), None));
+}
+
 #[test]
 fn a_window_is_bounded_and_dependencies_come_first() {
     let names: Vec<String> = (0..20).map(|n| format!("s{n:02}")).collect();
