@@ -1,5 +1,6 @@
 //! Brings one app to its target: window after window until nothing is left.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_lite::future;
@@ -11,8 +12,9 @@ use super::work::{Active, Work};
 use super::{drift, images, read};
 use crate::base::uptime::Uptime;
 use crate::model::current::App;
-use crate::model::target::ReleaseTarget;
-use crate::model::{AppUuid, ReleaseUuid, ServiceName};
+use crate::model::status::ContainerStatus;
+use crate::model::target::{AppRelease, ReleaseTarget};
+use crate::model::{AppUuid, ImageUri, ReleaseUuid, ServiceName};
 
 /// Brings the app to its target and keeps it there until it is time to stop.
 /// How far it is stands on the board.
@@ -58,7 +60,7 @@ fn waiting(agenda: &Agenda) -> String {
         Wait::Failed(..) => 2,
         Wait::Image => 3,
         Wait::Dependency(_) | Wait::HandOver => 4,
-        Wait::Storage | Wait::OtherImages => 5,
+        Wait::Storage | Wait::OtherImages | Wait::Move => 5,
         Wait::Order => 6,
     };
     let first = agenda.waiting.iter().min_by_key(|(_, wait)| weight(wait));
@@ -77,6 +79,7 @@ fn blocked(agenda: &Agenda) -> Option<String> {
         Wait::Dependency(name) => waits(name),
         Wait::Image
         | Wait::OtherImages
+        | Wait::Move
         | Wait::Storage
         | Wait::Retry
         | Wait::HandOver
@@ -99,6 +102,15 @@ pub fn agenda(
     leaves: bool,
     now: Uptime,
 ) -> Agenda {
+    if leaves && !board.deleted.contains(uuid) && is_replaced(board) {
+        let waiting = still_running(app);
+        if !waiting.is_empty() {
+            return Agenda {
+                waiting,
+                ..Agenda::default()
+            };
+        }
+    }
     let waits = |part: &PartName<'_>| {
         let uuid = uuid.clone();
         let part = match *part {
@@ -119,6 +131,44 @@ pub fn agenda(
         locked: board.locked(uuid, now),
         handed_over: &|service| board.handed_over(uuid, service),
     })
+}
+
+/// Whether apps are new in the target and their images are on the way: the move of a device
+/// to another fleet, say. A failed download is no reason to wait any longer (D-16), nor is one
+/// whose strategy is to save space.
+fn is_replaced(board: &Board) -> bool {
+    let apps = board.target.iter().flat_map(|target| &target.apps);
+    let mut new = apps.filter_map(|(uuid, app)| match &app.release {
+        AppRelease::Wanted(_, release) => {
+            let found = board.device.apps.get(uuid);
+            found
+                .is_none_or(|found| found.installed.is_none() && found.containers.is_empty())
+                .then_some(release)
+        }
+        AppRelease::None | AppRelease::Rejected(_) => None,
+    });
+    new.any(|release| {
+        let mut missing = release
+            .services
+            .values()
+            .filter(|service| {
+                !service.strategy.kills_first() && !images::is_there(&board.device, &service.image)
+            })
+            .peekable();
+        let has_failed = |image: &ImageUri| {
+            let part = Part::Image(image.clone());
+            board.troubles.contains_key(&part)
+        };
+        missing.peek().is_some() && !missing.any(|service| has_failed(&service.image))
+    })
+}
+
+/// What of an app runs, and waits.
+fn still_running(app: &App) -> BTreeMap<String, Wait> {
+    let all = app.containers.values();
+    let runs = all.filter(|found| found.status == ContainerStatus::Running);
+    runs.map(|found| (format!("service '{}'", found.service), Wait::Move))
+        .collect()
 }
 
 impl Work {

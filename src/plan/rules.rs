@@ -73,6 +73,8 @@ pub enum Wait {
     Image,
     /// Another image of the release is not there yet, and nothing old stops before (D-16).
     OtherImages,
+    /// An image of an app that takes its app's place is not there yet (GAP-10).
+    Move,
     /// A network or volume it uses is not there yet.
     Storage,
     /// A dependency is not there yet.
@@ -96,6 +98,7 @@ impl std::fmt::Display for Wait {
             Wait::OtherImages => {
                 f.write_str("nothing old stops before all images of the release are there")
             }
+            Wait::Move => f.write_str("it runs until the images of what takes its place are there"),
             Wait::Storage => f.write_str("a network or volume it uses is not there yet"),
             Wait::Dependency(name) => write!(f, "it depends on '{name}'"),
             Wait::Failed(name, why) => write!(f, "it depends on '{name}', which {why}"),
