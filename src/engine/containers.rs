@@ -588,6 +588,62 @@ mod tests {
         }
     }
 
+    /// The container of an inspect answer with this state and these labels.
+    fn inspected(state: &serde_json::Value, labels: &serde_json::Value) -> Container {
+        let body = serde_json::json!({
+            "Id": "i1", "Name": "/web_r1", "Image": "sha256:1", "Created": "2026-01-02T03:04:05Z",
+            "State": state, "Config": {"Labels": labels},
+        });
+        read(body.to_string().as_bytes()).unwrap().1.1
+    }
+
+    #[test]
+    fn oci_04_exit_codes_and_health() {
+        use serde_json::json;
+        let found = |state| {
+            let found = inspected(&state, &json!({}));
+            (found.status, found.exit_code, found.health)
+        };
+        let (running, stopped) = (ContainerStatus::Running, ContainerStatus::Stopped);
+        #[rustfmt::skip]
+        let cases = [
+            (json!({"Status": "exited", "ExitCode": 137}), (stopped, Some(137), Health::None)),
+            (json!({"Status": "exited"}), (stopped, None, Health::None)),
+            (json!({"Status": "running", "ExitCode": 0, "Health": null}), (running, Some(0), Health::None)),
+            (json!({"Status": "running", "Health": {"Status": "none"}}), (running, None, Health::None)),
+            (json!({"Status": "running", "Health": {"Status": "starting"}}), (running, None, Health::Starting)),
+            (json!({"Status": "running", "Health": {"Status": "healthy"}}), (running, None, Health::Healthy)),
+            (json!({"Status": "running", "Health": {"Status": "unhealthy"}}), (running, None, Health::Unhealthy)),
+            (json!({"Status": "running", "Health": {}}), (running, None, Health::None)),
+        ];
+        for (state, want) in cases {
+            assert_eq!(found(state.clone()), want, "{state}");
+        }
+    }
+
+    #[test]
+    fn dep_u3_dependencies_go_through_their_label() {
+        use crate::model::target::{Condition, Dependency};
+        let mut want = BTreeMap::new();
+        let all = [Condition::Started, Condition::Healthy, Condition::Completed];
+        for (condition, name) in all.into_iter().zip(["a", "b", "c"]) {
+            for required in [true, false] {
+                let dependency = Dependency {
+                    condition,
+                    restart: !required,
+                    required,
+                };
+                want.insert(ServiceName::new(&format!("{name}-{required}")), dependency);
+            }
+        }
+        let text = serde_json::to_string(&want).unwrap();
+        let label = serde_json::json!({labels::DEPENDS_ON: text});
+        let state = serde_json::json!({"Status": "created"});
+        assert_eq!(inspected(&state, &label).depends_on, want);
+        let label = serde_json::json!({labels::DEPENDS_ON: "no JSON"});
+        assert!(inspected(&state, &label).depends_on.is_empty());
+    }
+
     #[test]
     fn restart_policies_and_tries_left() {
         let policy = |name: &str, max| RestartPolicy {

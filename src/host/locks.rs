@@ -393,6 +393,36 @@ mod tests {
     }
 
     #[test]
+    fn lck_03_force_of_what_is_free_and_of_what_many_want() {
+        let place = Place::new("force-free");
+        assert_eq!(place.dirs.lock(DIR, true), Ok(None), "nothing was there");
+        place.dirs.unlock(DIR);
+        fs::write(place.file("updates.lock"), "a service's").unwrap();
+        let all: Vec<_> = (0..8).map(|_| place.again()).collect();
+        let won = std::thread::scope(|scope| {
+            let tries: Vec<_> = all
+                .iter()
+                .map(|dirs| scope.spawn(|| dirs.lock(DIR, true).is_ok()))
+                .collect();
+            let won = tries.into_iter().map(|one| one.join().unwrap());
+            won.filter(|won| *won).count()
+        });
+        assert!(won <= 1, "{won} hold it");
+    }
+
+    #[test]
+    fn lck_04_what_is_not_held_or_gone_is_given_back_all_the_same() {
+        let place = Place::new("gone");
+        place.dirs.unlock(DIR);
+        assert_eq!(place.dirs.lock(DIR, false), Ok(None));
+        assert_eq!(place.dirs.lock(DIR, false), Ok(None), "twice");
+        fs::remove_file(place.file("updates.lock")).unwrap();
+        place.dirs.unlock(DIR);
+        assert_eq!(place.names(), [""; 0]);
+        assert_eq!(place.again().lock(DIR, false), Ok(None), "it is free");
+    }
+
+    #[test]
     fn fd_03_locks_of_a_killed_agent_are_no_locks() {
         let place = Place::new("left");
         fs::write(place.file("updates.lock"), TAG).unwrap();
