@@ -862,7 +862,11 @@ fn create(state: &mut State, new: &NewContainer<'_>, doing: &str) -> Result<Stri
         .map(|name| (new.container)(name).into());
     engine.made += 1;
     let id: Arc<str> = format!("id{:06}", engine.made).into();
-    let behaves = new.config.labels.get("sim").map(String::as_str);
+    let behaves = new.config.labels.get("sim").map_or("", String::as_str);
+    let does = |word: &str| behaves.split(", ").any(|known| known == word);
+    let mut endings = behaves
+        .split(", ")
+        .filter_map(|word| word.strip_prefix("ends "));
     let container = Container {
         id: id.clone(),
         service: new.service.clone(),
@@ -895,14 +899,14 @@ fn create(state: &mut State, new: &NewContainer<'_>, doing: &str) -> Result<Stri
         container,
         made: engine.made,
         started: 0,
-        ends: match behaves {
-            Some("once") => Some(0),
-            _ => behaves.and_then(|text| text.strip_prefix("ends ")?.parse().ok()),
+        ends: match does("once") {
+            true => Some(0),
+            false => endings.next().and_then(|code| code.parse().ok()),
         },
-        has_check: matches!(behaves, Some("checked" | "sick")),
-        is_sick: behaves == Some("sick"),
+        has_check: does("checked") || does("sick"),
+        is_sick: does("sick"),
         will_not_stop: false,
-        will_not_start: behaves == Some("broken"),
+        will_not_start: does("broken"),
         is_foreign: false,
     };
     engine.containers.insert(new.name.into(), found);

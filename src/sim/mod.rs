@@ -15,6 +15,7 @@
 //! | [`checks`] | what must never happen, and what must be so in the end |
 //! | [`logged`] | what the agent logs |
 //! | [`histories`] | seeds; `HELIOS_SEEDS=7..8` prints all that happened in the seventh |
+//! | [`scenarios`] | situations of the specification, each a document |
 
 pub mod around;
 pub mod checks;
@@ -26,3 +27,4 @@ pub mod pulls;
 pub mod world;
 
 mod histories;
+mod scenarios;
