@@ -335,15 +335,18 @@ fn a_changed_network_is_made_again_with_its_services() {
 }
 
 #[test]
-fn se_w_02_d_10_environment_values_stay_text() {
+fn gap_24_se_w_02_d_10_environment_values_stay_text() {
     let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
     let agent = start(&dir);
-    let env = json!({"A": "007", "B": "1.0", "C": "nan", "D": "12e4567", "E": "", "F": "15"});
+    let env = json!({
+        "A": "007", "B": "1.0", "C": "nan", "D": "12e4567", "E": "", "F": "15",
+        "G": "0042", "H": "+5", "I": "123456789012345678901234", "J": "1e3",
+    });
     agent.set(
         &mine.0,
         &app(
             "r1",
-            json!({"services": {"main": service(1, json!({"environment": env}))}}),
+            json!({"services": {"main": service(1, json!({"environment": &env}))}}),
         ),
     );
     agent.wait_for("done");
@@ -354,9 +357,11 @@ fn se_w_02_d_10_environment_values_stay_text() {
         .iter()
         .filter_map(Value::as_str)
         .collect();
-    for want in ["A=007", "B=1.0", "C=nan", "D=12e4567", "E=", "F=15"] {
-        assert!(found.contains(&want), "{want} in {found:?}");
+    for (name, value) in env.as_object().unwrap() {
+        let want = format!("{name}={}", value.as_str().unwrap());
+        assert!(found.contains(&&*want), "{want} in {found:?}");
     }
+    assert!(mine.is_running("main"), "it converges");
     let shown = agent.get(&format!("/v3/device/apps/{}", mine.0));
     let shown = &shown["releases"]["r1"]["services"]["main"]["config"]["environment"];
     assert_eq!((&shown["A"], &shown["F"]), (&json!("007"), &json!(15)));

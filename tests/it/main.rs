@@ -16,5 +16,6 @@ mod process;
 mod register;
 mod registry;
 mod roundtrip;
+mod scenarios;
 mod support;
 mod volumes;

@@ -55,7 +55,7 @@ fn reported(backend: &Backend, uuid: &str, app: &str, check: impl Fn(&Value) -> 
 }
 
 #[test]
-fn a_target_is_polled_applied_and_reported() {
+fn int_09_a_target_is_polled_applied_and_reported() {
     let (_alone, mine, uuid) = (alone(), App::new(), unique());
     let backend = Backend::start();
     let body = |value: &str| {
@@ -123,7 +123,7 @@ fn a_target_is_polled_applied_and_reported() {
 }
 
 #[test]
-fn d_16_a_bad_release_rejects_its_app_and_is_reported() {
+fn int_08_d_16_a_bad_release_rejects_its_app_and_is_reported() {
     let (_alone, good, bad, uuid) = (alone(), App::new(), App::new(), unique());
     let backend = Backend::start();
     let fine = |release: &str| {
@@ -138,7 +138,7 @@ fn d_16_a_bad_release_rejects_its_app_and_is_reported() {
     let id = bad.id("main");
     let broken = app(
         "bb22",
-        json!({"services": {"main": service(7, json!({"restart": "sometimes"}))}}),
+        json!({"services": {"main": service(7, json!({"command": "echo 'open"}))}}),
     );
     it.backend.set_target(&target(
         &uuid,
@@ -150,7 +150,7 @@ fn d_16_a_bad_release_rejects_its_app_and_is_reported() {
     assert_eq!(bad.id("main"), id, "what runs is kept");
     let shown = it.agent.get(&format!("/v3/device/apps/{}", bad.0));
     assert_eq!(shown["rejected_release"], "bb22");
-    it.agent.wait_for_log("composition.restart");
+    it.agent.wait_for_log("composition.command");
     let found = reported(&it.backend, &uuid, &bad.0, |app| {
         !app["releases"]["bb22"].is_null()
     });
