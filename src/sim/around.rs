@@ -75,8 +75,7 @@ impl Dirs {
 
 /// The app that a lock directory belongs to.
 fn app_of(dir: &str) -> String {
-    let parts = dir.rsplit('/');
-    parts.skip(1).next().unwrap_or_default().to_owned()
+    dir.rsplit('/').nth(1).unwrap_or_default().to_owned()
 }
 
 /// What is free while the disk is not full.

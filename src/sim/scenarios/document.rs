@@ -131,7 +131,10 @@ pub fn all() -> Vec<String> {
 
 /// A target as the backend sends it.
 pub fn device(target: &Value) -> Vec<u8> {
-    let name = target.get("name").cloned().unwrap_or(json!("device"));
+    let name = target
+        .get("name")
+        .cloned()
+        .unwrap_or_else(|| json!("device"));
     let apps = target["apps"].as_object().unwrap();
     let apps: Map<_, _> = apps
         .iter()
@@ -145,8 +148,8 @@ pub fn device(target: &Value) -> Vec<u8> {
 pub fn app(uuid: &str, short: &Value) -> Value {
     let mut members = short.as_object().unwrap().clone();
     let release = members.remove("release");
-    let id = members.remove("id").unwrap_or(json!(number(uuid)));
-    let name = members.remove("name").unwrap_or(json!(uuid));
+    let id = members.remove("id").unwrap_or_else(|| json!(number(uuid)));
+    let name = members.remove("name").unwrap_or_else(|| json!(uuid));
     let mut releases = Map::new();
     if let Some(release) = release {
         if let Some(services) = members.get_mut("services").and_then(Value::as_object_mut) {

@@ -218,8 +218,16 @@ fn every_scenario_is_somewhere() {
             match place {
                 Test(file, name) => {
                     let text = std::fs::read_to_string(root.join(file)).unwrap();
-                    let is_there = text.contains(&format!("#[test]\n    fn {name}("))
-                        || text.contains(&format!("#[test]\nfn {name}("));
+                    let before = text
+                        .split(&format!("fn {name}("))
+                        .next()
+                        .unwrap_or_default();
+                    let is_there = before.len() < text.len()
+                        && before
+                            .lines()
+                            .rev()
+                            .take(4)
+                            .any(|line| line.trim() == "#[test]");
                     assert!(is_there, "{id}: there is no {name} in {file}");
                 }
                 Overruled(decision, why) => {

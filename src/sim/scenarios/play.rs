@@ -116,7 +116,7 @@ fn once(scenario: &Scenario, seed: u64, restart: bool) -> (Vec<String>, String) 
         world.with(|state| wrong.extend(judge(&scenario.expect, state)));
     });
     world.with(|state| {
-        wrong.extend(state.violations.drain(..));
+        wrong.append(&mut state.violations);
         (wrong, state.history.join("\n"))
     })
 }
