@@ -9,13 +9,6 @@ use helios::identity::Identity;
 use helios::run::{self, Failed};
 use helios::volumes;
 
-/// The heap of static builds. The C library that they are linked with keeps what is freed
-/// apart by size and thread and joins none of it: memory that one thread takes and another
-/// gives back is lost to the first, and an agent grew by 2 KiB with each release.
-#[cfg(target_env = "musl")]
-#[global_allocator]
-static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
-
 fn main() -> ExitCode {
     match command() {
         Ok(code) => code,

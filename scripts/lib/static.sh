@@ -1,7 +1,10 @@
 # What a static build needs beside the compiler: std's sources, and zig as C compiler and linker for every target.
 # Sourced after common.sh. Writes into $CACHE and, std's sources only, into the toolchain.
 
-ZIG_PACKAGES="ziglang==0.17.1 cargo-zigbuild==0.24.0"
+# This zig still links musl's own malloc. Later ones bring theirs, which joins nothing that is freed and keeps it apart by
+# thread: an agent with it grew by 2 KiB with each release (scripts/bench churn).
+ZIG=0.15.2
+ZIG_PACKAGES="ziglang==$ZIG cargo-zigbuild==0.24.0"
 
 # std_up TARGET: STD_FLAGS are the cargo flags with which std for TARGET can be had. Built from its sources
 # everywhere, so that the binary is the same on every machine; a ready-made std is the last resort.
@@ -49,8 +52,8 @@ APT_PRIVATE=(-o "Dir::Etc::SourceList=$CACHE/rust-src/sources.list" -o Dir::Etc:
 
 # zig_up: cargo-zigbuild on the PATH, from the machine or in a Python environment of its own.
 zig_up() {
-  local dir=$CACHE/zig
-  cargo-zigbuild --version >/dev/null 2>&1 && return
+  local dir=$CACHE/zig-$ZIG
+  cargo-zigbuild --version >/dev/null 2>&1 && zig_is_good && return
   if [ ! -x "$dir/bin/cargo-zigbuild" ]; then
     python_venv_up
     say "zig" "pip install $ZIG_PACKAGES into $dir (once)"
@@ -58,6 +61,16 @@ zig_up() {
     python3 -m venv "$dir" && "$dir/bin/pip" -q install $ZIG_PACKAGES >&2 || die "could not install cargo-zigbuild"
   fi
   PATH=$dir/bin:$PATH
+  # Before any other zig of the machine.
+  CARGO_ZIGBUILD_ZIG_PATH=$(echo "$dir"/lib/python3*/site-packages/ziglang/zig)
+  export CARGO_ZIGBUILD_ZIG_PATH
+}
+# zig_is_good: whether the machine's own zig links musl's malloc.
+zig_is_good() {
+  local libs
+  libs=$({ zig env || python3 -m ziglang env; } 2>/dev/null | sed -n 's/.*lib_dir"\{0,1\} *[:=] *"\([^"]*\)".*/\1/p')
+  [ -d "$libs/libc/musl/src/malloc/mallocng" ] ||
+    { say "zig" "the machine's own has no malloc of musl (it is newer than $ZIG, or is not found): not used"; return 1; }
 }
 python_venv_up() {
   need python3:python3
