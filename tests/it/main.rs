@@ -7,6 +7,7 @@ mod api;
 mod apply;
 mod compose;
 mod differ;
+mod fake;
 mod faults;
 mod images;
 mod locks;

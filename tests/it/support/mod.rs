@@ -1,6 +1,7 @@
 //! The program under test, and the world around it.
 
 pub mod engine;
+pub mod fake;
 pub mod gate;
 pub mod proxy;
 pub mod registry;
@@ -240,6 +241,10 @@ impl Agent {
                 .unwrap()
                 .success()
         );
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it, and says with which code.
