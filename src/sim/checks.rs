@@ -339,6 +339,9 @@ pub fn in_the_end(state: &mut State, target: &DeviceTarget) -> Vec<String> {
     if status != expected {
         wrong.push(format!("the status is {}: {reason:?}", status.as_str()));
     }
+    if state.quiet_since != Some((state.disk.writes, state.calls.len())) {
+        wrong.push("something is done or written though nothing changes".to_owned());
+    }
     if !state.dirs.ours.is_empty() {
         wrong.push(format!("locks are left: {:?}", state.dirs.ours));
     }

@@ -17,6 +17,8 @@ use super::{checks, documents};
 const FAULTS_SECS: u64 = 600;
 /// After that everything has so long to come right: more than the longest back-off.
 const REST_SECS: u64 = 2400;
+/// At the end of that there is nothing to do any more.
+const QUIET_SECS: u64 = 600;
 /// Histories of one test run; `HELIOS_SEEDS` says which instead.
 const SEEDS: u64 = 2000;
 /// Documents have smaller numbers than the one that ends a history with edits.
@@ -128,6 +130,9 @@ fn draw(state: &mut State) -> Vec<Uptime> {
     } else {
         draw_faults(state)
     };
+    state.at(at(FAULTS_SECS + REST_SECS - QUIET_SECS), |state| {
+        state.quiet_since = Some((state.disk.writes, state.calls.len()));
+    });
     state.at(at(FAULTS_SECS), move |state| {
         state.note("all faults end");
         state.faults = Faults::default();

@@ -71,12 +71,7 @@ impl Wake for Flag {
 }
 
 /// Lets an agent live until `until` or until somebody kills it; then it is gone as after a
-/// `kill -9`.
-pub fn live(world: &World, given: &Given, until: Uptime) {
-    live_and_look(world, given, until, || {});
-}
-
-/// The same, with a look at the world at the end of its life.
+/// `kill -9`. At the end of its life somebody looks at the world.
 pub fn live_and_look(world: &World, given: &Given, until: Uptime, look: impl FnOnce()) {
     world.with(|state| {
         state.backend.told = 0;

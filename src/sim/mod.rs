@@ -14,6 +14,7 @@
 //! | [`documents`] | targets, drawn at random |
 //! | [`checks`] | what must never happen, and what must be so in the end |
 //! | [`logged`] | what the agent logs |
+//! | [`mutants`] | agents that are broken on purpose |
 //! | [`histories`] | seeds; `HELIOS_SEEDS=7..8` prints all that happened in the seventh |
 //! | [`scenarios`] | situations of the specification, each a document |
 
@@ -27,4 +28,5 @@ pub mod pulls;
 pub mod world;
 
 mod histories;
+mod mutants;
 mod scenarios;

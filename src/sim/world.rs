@@ -76,6 +76,8 @@ pub struct State {
     pub kill_in: Option<u32>,
     /// Nothing but targets changes in this history: no service may be down for long.
     pub is_calm: bool,
+    /// Writes to disk and calls of the engine up to a moment from which on nothing is to do.
+    pub quiet_since: Option<(u64, usize)>,
     /// Services that were seen running since they may not be down.
     pub has_run: BTreeSet<(AppUuid, ServiceName)>,
     /// Since when a service that may not be down is down.
@@ -116,6 +118,7 @@ impl World {
             may_force: false,
             kill_in: None,
             is_calm: false,
+            quiet_since: None,
             has_run: BTreeSet::new(),
             down_since: BTreeMap::new(),
             under_change: BTreeSet::new(),
