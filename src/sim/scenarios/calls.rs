@@ -20,12 +20,18 @@ fn text(call: &Call) -> String {
 /// What is missing, too much or in the wrong order.
 pub fn compare(chains: &[String], repeated: &[String], made: &[Call]) -> Vec<String> {
     let made: Vec<String> = made.iter().map(text).collect();
-    let chains: Vec<Vec<&str>> = chains
+    // Chains of groups of calls.
+    let chains: Vec<Vec<Vec<&str>>> = chains
         .iter()
-        .map(|chain| chain.split(" -> ").map(str::trim).collect())
+        .map(|chain| {
+            chain
+                .split(" -> ")
+                .map(|group| group.split(", ").collect())
+                .collect()
+        })
         .collect();
     let mut wrong = Vec::new();
-    let once: BTreeSet<&str> = chains.iter().flatten().copied().collect();
+    let once: BTreeSet<&str> = chains.iter().flatten().flatten().copied().collect();
     let mut known = vec![false; made.len()];
     for pattern in once {
         let is_it = |name: &String| fits(pattern, name);
@@ -44,10 +50,15 @@ pub fn compare(chains: &[String], repeated: &[String], made: &[Call]) -> Vec<Str
     }
     let place = |pattern: &str| made.iter().position(|name| fits(pattern, name));
     for pair in chains.iter().flat_map(|chain| chain.windows(2)) {
-        if let (Some(first), Some(second)) = (place(pair[0]), place(pair[1]))
-            && first > second
+        for (before, after) in pair[0]
+            .iter()
+            .flat_map(|one| pair[1].iter().map(move |two| (one, two)))
         {
-            wrong.push(format!("'{}' came before '{}'", pair[1], pair[0]));
+            if let (Some(first), Some(second)) = (place(before), place(after))
+                && first > second
+            {
+                wrong.push(format!("'{after}' came before '{before}'"));
+            }
         }
     }
     wrong
@@ -78,6 +89,10 @@ mod tests {
         assert_eq!(wrong(&["a -> b", "c"], &[], &["c", "a", "b"]), [""; 0]);
         let order = wrong(&["a -> b"], &[], &["b", "a"]);
         assert_eq!(order, ["'b' came before 'a'"]);
+        let groups = ["a, b -> c, d"];
+        assert_eq!(wrong(&groups, &[], &["b", "a", "d", "c"]), [""; 0]);
+        let order = wrong(&groups, &[], &["b", "c", "a", "d"]);
+        assert_eq!(order, ["'c' came before 'a'"]);
         assert_eq!(wrong(&["a"], &[], &["a", "a"]), ["'a' happened 2 times"]);
         assert_eq!(wrong(&["a"], &[], &[]), ["'a' happened 0 times"]);
         assert_eq!(wrong(&["a"], &[], &["a", "b"]), ["'b' happened"]);

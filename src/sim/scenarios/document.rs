@@ -79,7 +79,7 @@ pub enum Deed {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
-    /// Chains `a -> b -> c`: each of these calls once, and no other.
+    /// Chains `a, b -> c -> d`: each of these calls once, and no other.
     #[serde(default)]
     pub calls: Vec<String>,
     /// Calls that may be made any number of times, or not at all.

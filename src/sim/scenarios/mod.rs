@@ -153,7 +153,7 @@ const ELSEWHERE: &[(&str, &[At])] = &[
     ("OCI-06", &[VECTORS, Test("src/model/config/mod.rs", "defaults_are_left_out"), ROUND_TRIP, Overruled("D-11", READ_BACK)]),
     ("OCI-07", &[VECTORS, ROUND_TRIP, Overruled("D-11", READ_BACK)]),
     ("OCI-08", &[Overruled("D-25", "an explicit list of hosts, never the last two labels"),
-        Test("src/remote/registry.rs", "d_25_w_36_only_the_listed_hosts_get_the_key")]),
+        Test("src/remote/registry.rs", "d_25_s_img_03_w_36_only_the_listed_hosts_get_the_key")]),
     ("OCI-09", &[Test("src/base/date.rs", "stamps_of_the_engine"), Test("src/base/date.rs", "what_is_no_date_is_refused")]),
     ("TYP-01", &[Test("src/model/image.rs", "ra_4_7_references"), Test("src/model/image.rs", "ra_reg_auth_7_refusals"),
         Test("src/config.rs", "operating_systems"), Overruled("D-10", "text of a variable stays text"),
