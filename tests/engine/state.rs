@@ -563,12 +563,15 @@ impl State {
         id
     }
 
+    /// Of a container that does not run nothing is checked: it will not start.
     pub fn connect(&mut self, network: &str, body: &Value, connect: bool) -> Result<(), Refusal> {
-        let Some(id) = self.network_id(network) else {
-            return refuse(404, format!("network {network} not found"));
-        };
-        let name = self.networks[&id].name.clone();
+        let id = self.network_id(network);
+        let known = id.as_ref().map(|id| self.networks[id].name.clone());
         let found = self.container(body["Container"].as_str().unwrap_or_default())?;
+        if known.is_none() && found.status == Status::Running {
+            return refuse(404, format!("network {network} not found"));
+        }
+        let name = known.unwrap_or_else(|| network.to_owned());
         if connect {
             let endpoint = body["EndpointConfig"].clone();
             found.networks.insert(name, endpoint);
@@ -577,7 +580,9 @@ impl State {
         }
         let action = if connect { "connect" } else { "disconnect" };
         let who = json!({"container": found.id});
-        self.tell("network", action, &id, who);
+        if let Some(id) = id {
+            self.tell("network", action, &id, who);
+        }
         Ok(())
     }
 

@@ -280,15 +280,12 @@ fn containers(talk: &mut Conversation, image: &str) {
         "EndpointConfig": {"Aliases": ["main"]}})),
         &[],
     );
-    talk.say(
-        "POST",
-        &format!("/networks/not-{u}/connect"),
-        Some(&json!({"Container": format!("main-{u}")})),
-        &["/message"],
-    );
     talk.say("POST", &format!("{main}/start"), None, &[]);
     talk.say("POST", &format!("{main}/start"), None, &[]);
     talk.inspect(&format!("main-{u}"), &[&net, &net2]);
+    let lost = format!("/networks/not-{u}/connect");
+    let who = json!({"Container": format!("main-{u}")});
+    talk.say("POST", &lost, Some(&who), &["/message"]);
     talk.say("POST", &format!("{main}/pause"), None, &[]);
     talk.say("POST", &format!("{main}/start"), None, &["/message"]);
     talk.inspect(&format!("main-{u}"), &[&net]);
@@ -303,6 +300,13 @@ fn containers(talk: &mut Conversation, image: &str) {
         &format!("/containers/create?name=other-{u}"),
         Some(&lost),
         &["/Id"],
+    );
+    let who = json!({"Container": format!("other-{u}")});
+    talk.say(
+        "POST",
+        &format!("/networks/not2-{u}/connect"),
+        Some(&who),
+        &["/message"],
     );
     talk.say("POST", &format!("{other}/start"), None, &["/message"]);
     talk.say("POST", &format!("{other}/stop"), None, &[]);
