@@ -60,6 +60,10 @@ pub const COMPARE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 pub const HAND_OVER_DEFAULT: Duration = Duration::from_secs(60);
 /// Meanwhile the new one's word is looked for so often.
 pub const HAND_OVER_LOOK: Duration = Duration::from_millis(100);
+/// A container that cannot be started may be on its way out by somebody's hand: it has so long.
+pub const REMOVAL_WAIT: Duration = Duration::from_secs(2);
+/// Meanwhile it is looked at so often.
+pub const REMOVAL_LOOK: Duration = Duration::from_millis(50);
 /// The longest wait between two tries of the same failing thing (D-19).
 pub const BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
 /// The same for what failed because the disk is full: who made room waits for no visit, and

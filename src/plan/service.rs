@@ -385,6 +385,9 @@ impl Work {
             false
         });
         self.refresh(&name).await?;
+        if self.goes_away(&name, &started).await? {
+            return Ok(());
+        }
         if started.is_err() {
             self.bring_back(&wanted, "the new container does not start")
                 .await;

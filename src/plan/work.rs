@@ -190,6 +190,34 @@ impl Work {
         self.tools.refresh(name).await
     }
 
+    /// Whether a container could not be started because somebody removes it: who does so by
+    /// force ends its process first, which is told first. That is no failure to wait for.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn goes_away(
+        &self,
+        name: &str,
+        started: &Result<(), EngineError>,
+    ) -> Result<bool, EngineError> {
+        let refused = |error: &EngineError| matches!(error.kind, Kind::Conflict | Kind::Gone);
+        if !started.as_ref().is_err_and(refused) {
+            return Ok(false);
+        }
+        let clock = &self.tools.clock;
+        let end = clock.now() + limits::REMOVAL_WAIT;
+        loop {
+            if self.look(|app, _| !app.containers.contains_key(name)) {
+                return Ok(true);
+            }
+            if clock.now() >= end {
+                return Ok(false);
+            }
+            clock.sleep_until(clock.now() + limits::REMOVAL_LOOK).await;
+            self.refresh(name).await?;
+        }
+    }
+
     /// Containers of a service, by name.
     #[must_use]
     pub fn containers(&self, service: &ServiceName) -> Vec<(Arc<str>, Container)> {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::engine::{App, app, service};
+use crate::support::engine::{App, app, call, service};
 use crate::support::proxy::Proxy;
 use crate::support::{Agent, Options, Scratch, alone, until};
 
@@ -96,4 +96,27 @@ fn an_engine_that_answers_500_is_told_of_and_waited_for() {
     proxy.mend();
     agent.wait_for("done");
     assert!(mine.is_running("main"));
+}
+
+#[test]
+fn issue_5_a_container_removed_by_force_is_back_before_any_next_try() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let options = Options {
+        retry_ms: Some(600_000),
+        ..Options::default()
+    };
+    let agent = Agent::start(&dir.0, &options);
+    let services = json!({"main": service(1, json!({"restart": "always"}))});
+    agent.set(&mine.0, &app("r1", json!({"services": services})));
+    agent.wait_for("done");
+    // Its process ends first, and that is told first: by then the engine refuses to start it.
+    for _ in 0..3 {
+        let old = mine.id("main");
+        let path = format!("/containers/{old}?force=true");
+        assert_eq!(call("DELETE", &path, None).0, 204);
+        until("another container", || {
+            let found = mine.service("main")?;
+            (found["Id"] != old && found["State"]["Running"] == true).then_some(())
+        });
+    }
 }
