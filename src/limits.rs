@@ -26,7 +26,7 @@ pub const PULLS_MAX: usize = 2;
 /// otherwise (D-36).
 pub const DISK_RESERVE_MIB: u64 = 256;
 /// A manifest, a configuration or a token of a registry (FD-07).
-pub const MANIFEST_BYTES_MAX: usize = 512 * 1024;
+pub const MANIFEST_BYTES_MAX: usize = 128 * 1024;
 /// One of these in all: meanwhile its pull waits.
 pub const MANIFEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// Images whose size is remembered because they did not fit.

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::registry::Registries;
 use crate::base::base64;
@@ -30,53 +30,6 @@ pub struct Reader {
     roots: Box<Roots>,
 }
 
-#[derive(Deserialize)]
-struct Manifest {
-    #[serde(default)]
-    manifests: Vec<Entry>,
-    #[serde(default)]
-    layers: Vec<Blob>,
-    config: Option<Blob>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    digest: String,
-    platform: Option<Platform>,
-}
-
-#[derive(Deserialize)]
-struct Platform {
-    os: String,
-    architecture: String,
-    #[serde(default)]
-    variant: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Blob {
-    media_type: String,
-    digest: String,
-    size: u64,
-}
-
-#[derive(Deserialize)]
-struct Config {
-    rootfs: RootFs,
-}
-
-#[derive(Deserialize)]
-struct RootFs {
-    diff_ids: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Token {
-    #[serde(alias = "access_token")]
-    token: String,
-}
-
 impl Reader {
     /// A reader that gives the key to those of `registries`. `roots` are asked for when it
     /// reads for the first time.
@@ -96,38 +49,30 @@ impl Reader {
             authorization: None,
         };
         let reference = image.digest().or_else(|| image.tag()).unwrap_or("latest");
-        let mut manifest: Manifest = asking.json("manifests", reference).await?;
-        if let Some(digest) = choose(&manifest.manifests, arch) {
-            manifest = asking.json("manifests", digest).await?;
+        let mut manifest = asking.json("manifests", reference).await?;
+        if let Some(digest) = choose(list(&manifest, "manifests"), arch) {
+            let digest = digest.to_owned();
+            manifest = asking.json("manifests", &digest).await?;
         }
-        let layers = manifest.layers;
-        // A delta, or something of another kind, says nothing of an image's size.
-        let is_plain = |layer: &Blob| {
-            let kind = &layer.media_type;
-            kind.contains(".image.layer.v1.tar") || kind.contains(".image.rootfs.diff.tar")
-        };
-        let (false, true, Some(config)) = (
-            layers.is_empty(),
-            layers.iter().all(is_plain),
-            manifest.config,
-        ) else {
-            return Err("its manifest is of an unknown kind".to_owned());
-        };
-        let sizes = layers.iter().map(|layer| layer.size);
-        let bytes = sizes.fold(0, u64::saturating_add);
+        let layers = list(&manifest, "layers");
+        let sizes: Option<Vec<u64>> = layers.iter().map(size).collect();
+        let sizes = sizes.filter(|sizes| !sizes.is_empty());
+        let sizes = sizes.ok_or("its manifest is of an unknown kind")?;
+        let bytes = sizes.iter().copied().fold(0, u64::saturating_add);
         if bytes <= enough {
             let layers = Vec::new();
             return Ok(Weight { bytes, layers });
         }
-        let config: Config = asking.json("blobs", &config.digest).await?;
-        let diff_ids = config.rootfs.diff_ids;
-        if diff_ids.len() != layers.len() {
+        let digest = text(&manifest["config"], "digest");
+        let config = asking.json("blobs", digest).await?;
+        let diff_ids = list(&config["rootfs"], "diff_ids");
+        if diff_ids.len() != sizes.len() {
             return Err("its configuration is not that of its layers".to_owned());
         }
-        let layers = diff_ids.into_iter().zip(layers);
-        let layers = layers.map(|(diff_id, layer)| Layer {
-            diff_id,
-            bytes: layer.size,
+        let layers = diff_ids.iter().zip(sizes);
+        let layers = layers.map(|(diff_id, bytes)| Layer {
+            diff_id: diff_id.as_str().unwrap_or_default().to_owned(),
+            bytes,
         });
         let layers = layers.collect();
         Ok(Weight { bytes, layers })
@@ -181,8 +126,11 @@ impl Reader {
             ..Request::default()
         };
         let response = self.client(&realm)?.send(request).await;
-        let token: Token = json(response.map_err(|err| err.to_string())?, "its token").await?;
-        Ok(format!("Bearer {}", token.token))
+        let answer = json(response.map_err(|err| err.to_string())?, "its token").await?;
+        match (text(&answer, "token"), text(&answer, "access_token")) {
+            ("", "") => Err("its token is none".to_owned()),
+            ("", token) | (token, _) => Ok(format!("Bearer {token}")),
+        }
     }
 
     /// Basic credentials for a server that a registry names, if both get the key: a stranger
@@ -205,11 +153,7 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    async fn json<T: for<'de> Deserialize<'de>>(
-        &mut self,
-        what: &str,
-        reference: &str,
-    ) -> Result<T, String> {
+    async fn json(&mut self, what: &str, reference: &str) -> Result<Value, String> {
         let target = format!("/v2/{}/{what}/{reference}", self.name);
         let mut response = self.get(&target).await?;
         if response.status() == 401 && self.authorization.is_none() {
@@ -238,10 +182,7 @@ impl Asking<'_> {
     }
 }
 
-async fn json<T: for<'de> Deserialize<'de>>(
-    mut response: Response,
-    what: &str,
-) -> Result<T, String> {
+async fn json(mut response: Response, what: &str) -> Result<Value, String> {
     let status = response.status();
     if status != 200 {
         return Err(format!("it answers {status} to a request for {what}"));
@@ -270,8 +211,25 @@ fn is_local(host: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
+/// A member that is text; empty when it is not.
+fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value[key].as_str().unwrap_or_default()
+}
+
+/// A member that is a list; empty when it is not.
+fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Bytes of a layer. A delta, or something of another kind, says nothing of an image's size.
+fn size(layer: &Value) -> Option<u64> {
+    let kind = text(layer, "mediaType");
+    let is_plain = kind.contains(".image.layer.v1.tar") || kind.contains(".image.rootfs.diff.tar");
+    layer["size"].as_u64().filter(|_| is_plain)
+}
+
 /// The image of a list that the engine takes; `None` when there is none, or no list.
-fn choose<'m>(entries: &'m [Entry], arch: &str) -> Option<&'m str> {
+fn choose<'m>(entries: &'m [Value], arch: &str) -> Option<&'m str> {
     let (name, newest) = match arch {
         "amd64" => ("amd64", 0),
         "aarch64" => ("arm64", 8),
@@ -280,19 +238,18 @@ fn choose<'m>(entries: &'m [Entry], arch: &str) -> Option<&'m str> {
         "i386" => ("386", 0),
         _ => return None,
     };
-    let fits = entries.iter().filter_map(|entry| {
-        let platform = entry.platform.as_ref()?;
-        let variant = platform
-            .variant
-            .trim_start_matches('v')
-            .parse()
-            .unwrap_or(0);
-        let is_ours = platform.os == "linux" && platform.architecture == name;
-        (is_ours && variant <= newest).then_some((variant, entry))
-    });
-    // The first of equals.
-    let best = fits.reduce(|best, next| if next.0 > best.0 { next } else { best });
-    best.map(|(_, entry)| entry.digest.as_str())
+    let mut best: Option<(u8, &Value)> = None;
+    for entry in entries {
+        let platform = &entry["platform"];
+        let variant = text(platform, "variant").trim_start_matches('v');
+        let variant = variant.parse().unwrap_or(0);
+        let is_ours = text(platform, "os") == "linux" && text(platform, "architecture") == name;
+        // The first of equals.
+        if is_ours && variant <= newest && best.is_none_or(|(best, _)| variant > best) {
+            best = Some((variant, entry));
+        }
+    }
+    best.map(|(_, entry)| text(entry, "digest"))
 }
 
 /// The value of a challenge's parameter (RFC 7235 2.1); without escapes, which no URL needs.
@@ -325,6 +282,8 @@ impl Registry for Reader {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -348,13 +307,9 @@ mod tests {
 
     #[test]
     fn the_platform_of_a_list_is_the_engines() {
-        let entry = |digest: &str, os: &str, architecture: &str, variant: &str| Entry {
-            digest: digest.into(),
-            platform: Some(Platform {
-                os: os.into(),
-                architecture: architecture.into(),
-                variant: variant.into(),
-            }),
+        let entry = |digest: &str, os: &str, architecture: &str, variant: &str| {
+            let platform = json!({"os": os, "architecture": architecture, "variant": variant});
+            json!({"digest": digest, "platform": platform})
         };
         let entries = [
             entry("w", "windows", "amd64", ""),
@@ -373,6 +328,23 @@ mod tests {
             assert_eq!(choose(&entries, arch), want, "{arch}");
         }
         assert_eq!(choose(&[], "amd64"), None);
+    }
+
+    #[test]
+    fn fd_07_what_is_no_layer_has_no_size() {
+        #[rustfmt::skip]
+        let cases = [
+            (json!({"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": 5}), Some(5)),
+            (json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+zstd", "size": 5}), Some(5)),
+            (json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "size": -5}), None),
+            (json!({"mediaType": "application/vnd.oci.image.layer.v1.tar"}), None),
+            (json!({"mediaType": "application/vnd.example.delta", "size": 5}), None),
+            (json!({"size": 5}), None),
+            (json!("x"), None),
+        ];
+        for (layer, want) in cases {
+            assert_eq!(size(&layer), want, "{layer}");
+        }
     }
 
     #[test]
