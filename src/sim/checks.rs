@@ -85,7 +85,9 @@ fn justifies(state: &State, target: &DeviceTarget, found: &Found) -> Result<(), 
     let key = (&found.app, container.service.as_str());
     let is_newer =
         |one: &Container| one.created > container.created && one.status == ContainerStatus::Running;
-    if of_service(state, key).any(is_newer) {
+    let replaces = |one: &Container| one.id != container.id && is_right(one, service);
+    let is_there = |one: &Container| replaces(one) && one.status == ContainerStatus::Running;
+    if of_service(state, key).any(|one| is_newer(one) || is_there(one)) {
         return Ok(());
     }
     if !has_images(state, release) {
@@ -102,7 +104,6 @@ fn justifies(state: &State, target: &DeviceTarget, found: &Found) -> Result<(), 
     if is_right(container, service) && has_new_dependency(state, found, service) {
         return Ok(());
     }
-    let replaces = |one: &Container| one.id != container.id && is_right(one, service);
     if of_service(state, key).any(replaces) {
         return Ok(());
     }
@@ -382,7 +383,7 @@ fn waits_for_ever(
     (name, release): (&ServiceName, &ReleaseTarget),
 ) -> bool {
     let mut all = of_service(state, (uuid, name));
-    if all.any(|one| one.status != ContainerStatus::Created) {
+    if all.any(|one| one.status == ContainerStatus::Running) {
         return false;
     }
     let required = release.services[name].depends_on.iter();

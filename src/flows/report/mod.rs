@@ -11,6 +11,7 @@ use crate::model::status::UpdateStatus;
 use crate::plan::board::Board;
 use crate::plan::work::Tools;
 use crate::world::remote::{Remote, RemoteError, RemoteKind};
+use crate::world::store::StoreError;
 
 pub mod fields;
 pub mod reporter;
@@ -172,8 +173,7 @@ impl Flow {
         // From here on the backend may know it, whatever the answer is, and whoever reads it.
         self.reporter.on_sending(&draft.fields);
         if self.is_recorded && draft.is_lasting() {
-            self.record().await;
-            self.is_recorded = false;
+            self.disown().await;
         }
         let body = fields::body(&self.with.tools.facts.uuid, &draft.fields);
         let sent = self.with.remote.report(&body).await;
@@ -219,19 +219,31 @@ impl Flow {
         if is_worth_it || count != self.recorded {
             self.recorded = count;
             self.is_recorded |= is_worth_it;
-            self.record().await;
+            if let Err(error) = self.record().await {
+                log::warn!("{error}");
+            }
         }
     }
 
-    async fn record(&self) {
+    /// What is on disk must not outlast what is sent now: an agent that is killed after that
+    /// and comes back to the state on record would say nothing.
+    async fn disown(&mut self) {
+        if self.record().await.is_err() {
+            // A full disk still removes.
+            if let Err(error) = self.with.tools.store.delete(DOCUMENT).await {
+                return log::warn!("{error}");
+            }
+        }
+        self.is_recorded = false;
+    }
+
+    async fn record(&self) -> Result<(), StoreError> {
         let tools = &self.with.tools;
         let record = tools.board.look(|board| {
             let known = board.known_releases.iter().map(|release| release.as_str());
             fields::record(self.with.whom, self.reporter.sent(), known)
         });
-        if let Err(error) = tools.store.put(DOCUMENT, record.as_bytes()).await {
-            log::warn!("{error}");
-        }
+        tools.store.put(DOCUMENT, record.as_bytes()).await
     }
 }
 
