@@ -517,9 +517,8 @@ impl State {
         }
         let is_last = names.is_empty();
         let mut said: Vec<_> = gone.iter().map(|name| json!({"Untagged": name})).collect();
-        for _ in &gone {
-            self.tell("image", "untag", &id, json!({"name": id}));
-        }
+        // Once, whatever goes with the name.
+        self.tell("image", "untag", &id, json!({"name": id}));
         if is_last {
             self.images.remove(&id);
             self.tell("image", "delete", &id, json!({"name": id}));

@@ -543,6 +543,9 @@ fn issue_5_churn_leaves_nothing_behind() {
         engine: Some(fake.url.clone()),
         ..Options::default()
     };
+    // Pages of a program that was just linked count as the agent's own until they are written.
+    let program = std::fs::File::open(env!("CARGO_BIN_EXE_helios")).unwrap();
+    program.sync_all().unwrap();
     let agent = Agent::start(&scratch.0, &options);
     let python = std::env::var("HELIOS_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
     let churn = Command::new(python)
