@@ -22,6 +22,7 @@
 pub mod args;
 pub mod base;
 pub mod check;
+mod clients;
 pub mod config;
 pub mod engine;
 pub mod flows;
