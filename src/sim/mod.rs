@@ -8,6 +8,8 @@
 //! |---|---|
 //! | [`world`] | clock, timers, random numbers, what has happened |
 //! | [`engine`] | containers, images, networks and volumes as the engine keeps them |
+//! | [`happens`] | what becomes of them by itself, and by people's hands |
+//! | [`calls`] | what agents ask of the engine, and its faults |
 //! | [`around`] | backend, disk and the directories of services |
 //! | [`life`] | one life of an agent, from start to kill |
 //! | [`pulls`] | what is being pulled |
@@ -19,9 +21,11 @@
 //! | [`scenarios`] | situations of the specification, each a document |
 
 pub mod around;
+pub mod calls;
 pub mod checks;
 pub mod documents;
 pub mod engine;
+pub mod happens;
 pub mod life;
 pub mod logged;
 pub mod pulls;
