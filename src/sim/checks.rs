@@ -324,7 +324,7 @@ fn has_label(service: &ServiceTarget, behaviour: &str) -> bool {
 }
 
 /// What is not as the target says when everything had its time; empty is good.
-pub fn in_the_end(state: &mut State, target: &DeviceTarget) -> Vec<String> {
+pub fn in_the_end(state: &State, target: &DeviceTarget) -> Vec<String> {
     let mut wrong = Vec::new();
     let board = state.board.clone().expect("an agent lives");
     let (status, reason) = board.look(|board| (board.status, board.reason.clone()));

@@ -257,7 +257,7 @@ pub fn history(seed: u64, given: impl Fn(&World) -> Given) -> Vec<String> {
         });
     }
     world.with(|state| {
-        wrong.extend(state.violations.drain(..));
+        wrong.append(&mut state.violations);
         if asked_for().is_some() {
             println!("{}", state.history.join("\n"));
         }
@@ -265,7 +265,7 @@ pub fn history(seed: u64, given: impl Fn(&World) -> Given) -> Vec<String> {
     wrong
 }
 
-fn look_in_the_end(state: &mut State) -> Vec<String> {
+fn look_in_the_end(state: &State) -> Vec<String> {
     let (_, document) = state.backend.target.clone().unwrap();
     let target = poll::read(&document, DEVICE, &HostFacts::default()).unwrap();
     checks::in_the_end(state, &target)

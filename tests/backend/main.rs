@@ -74,7 +74,7 @@ fn answer(state: &Mutex<State>, call: &Call) -> (Answer, Fault) {
         ("GET", "/auth/v1/token", _) => ("token", token::answer(state, call)),
         ("GET", "/ping", _) => ("", Answer::text(200, "OK")),
         ("GET" | "HEAD", "/connectivity-check", _) => ("", Answer::empty(204)),
-        _ => register::answer(state, call, body).unwrap_or(("", Answer::empty(404))),
+        _ => register::answer(state, call, body).unwrap_or_else(|| ("", Answer::empty(404))),
     };
     let fault = match name {
         "" => Fault::default(),
