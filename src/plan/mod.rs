@@ -25,6 +25,7 @@ pub mod images;
 mod locks;
 pub mod names;
 pub mod read;
+mod reason;
 mod repair;
 mod room;
 pub mod rules;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::board::{Board, Part};
 use super::locks::service_dir;
 use super::names::{self, OLD};
+use super::reason;
 use super::rules::{self, Situation};
 use super::sweep;
 use super::work::{Busy, Tools, Work};
@@ -317,7 +318,7 @@ impl Work {
                 let why = if self.tools.board.look(drifted) {
                     "somebody changed it since it was made".to_owned()
                 } else {
-                    reason(&found, wanted.target)
+                    reason::of(&found, wanted.target)
                 };
                 log::info!("stopping container '{name}' of app '{}': {why}", self.app);
                 self.stop_if_running(&name).await?;
@@ -563,43 +564,4 @@ fn grace(identity: Option<&Identity>) -> Duration {
     config
         .and_then(|config| config.stop_grace())
         .unwrap_or(limits::STOP_GRACE_DEFAULT)
-}
-
-/// Why a container is replaced (FD-37).
-fn reason(found: &Container, target: &ServiceTarget) -> String {
-    match &found.identity {
-        None => "it was not made by this agent".to_owned(),
-        Some(identity) if !identity.image.same_artifact(&target.image) => {
-            format!(
-                "its image changes from '{}' to '{}'",
-                identity.image, target.image
-            )
-        }
-        Some(identity) if identity.config != target.config => {
-            let fields = changed_fields(&identity.config, &target.config);
-            format!("its configuration changes in {fields}")
-        }
-        Some(_) if found.status == ContainerStatus::Dead => "it is dead".to_owned(),
-        Some(_) => "its networks or volumes are not those of the target".to_owned(),
-    }
-}
-
-/// The names of the fields that differ; never their values, which may be secret.
-fn changed_fields(old: &str, new: &str) -> String {
-    type Fields<'a> = BTreeMap<String, &'a serde_json::value::RawValue>;
-    let read = |text| serde_json::from_str::<Fields<'_>>(text).unwrap_or_default();
-    let (old, new) = (read(old), read(new));
-    let differs = |name: &&String| {
-        old.get(*name).map(|value| value.get()) != new.get(*name).map(|value| value.get())
-    };
-    let names: std::collections::BTreeSet<_> = old
-        .keys()
-        .chain(new.keys())
-        .filter(differs)
-        .map(String::as_str)
-        .collect();
-    if names.is_empty() {
-        return "its form".to_owned();
-    }
-    names.into_iter().collect::<Vec<_>>().join(", ")
 }
