@@ -54,12 +54,16 @@ fn has_images(state: &State, release: &ReleaseTarget) -> bool {
         let removed = state.engine.removed.get(uri);
         service.strategy.kills_first()
             || state.engine.images.contains_key(uri)
-            || removed.is_some_and(|at| state.now - *at < NOTICED_AFTER)
+            || removed.is_some_and(|at| state.now - *at < noticed_after(state))
     })
 }
 
-/// An event, a look at everything, and the end of the call before them.
-const NOTICED_AFTER: Duration = Duration::from_secs(5);
+/// An event, a look at everything, and the end of the call before them; a look may hang as
+/// long as the agent waits for an answer.
+fn noticed_after(state: &State) -> Duration {
+    let hangs = state.faults.hangs > 0.0;
+    Duration::from_secs(if hangs { 300 } else { 5 })
+}
 
 /// Whether a target is a reason to stop what runs (D-16, D-20).
 fn justifies(state: &State, target: &DeviceTarget, found: &Found) -> Result<(), &'static str> {
