@@ -289,10 +289,10 @@ impl Work {
             return;
         };
         let release = self.release().map(|(uuid, _)| uuid.clone());
-        let former = self.change(|app| {
+        self.change(|app| {
             app.id = target.id;
             app.name.clone_from(&target.name);
-            std::mem::replace(&mut app.installed, release.clone())
+            app.installed.clone_from(&release);
         });
         let name = serde_json::to_vec(&target.name.as_deref()).unwrap_or_default();
         let mut documents = vec![
@@ -309,11 +309,15 @@ impl Work {
                 log::warn!("{error}");
             }
         }
-        if let Some(former) = former.filter(|former| Some(former) != release.as_ref()) {
-            log::info!("app '{}': release '{former}' is gone", self.app);
-            let _ = store
-                .delete(&format!("{dir}/releases/{}/", file_name(&former)))
-                .await;
+        let current = release.as_deref().map(file_name);
+        let known = store.list(&format!("{dir}/releases")).await;
+        // An agent that was killed here may have left more than one.
+        let former = known.unwrap_or_default().into_iter();
+        for name in former.filter(|name| Some(name) != current.as_ref()) {
+            log::info!("app '{}': release '{name}' is gone", self.app);
+            if let Err(error) = store.delete(&format!("{dir}/releases/{name}/")).await {
+                log::warn!("{error}");
+            }
         }
     }
 }

@@ -358,6 +358,7 @@ pub fn in_the_end(state: &State, target: &DeviceTarget) -> Vec<String> {
     for (uuid, app) in &target.apps {
         if let AppRelease::Wanted(release, target) = &app.release {
             check_app(state, uuid, target, &mut wrong);
+            check_documents(state, uuid, release, &mut wrong);
             let report = state.backend.report.as_deref().unwrap_or(b"null");
             let report: Value = serde_json::from_slice(report).unwrap();
             let told = &report[DEVICE]["apps"][uuid.as_str()]["releases"][release.as_str()];
@@ -406,6 +407,20 @@ fn wanted<'t>(target: &'t DeviceTarget, found: &Found) -> Option<&'t ServiceTarg
     match &target.apps.get(&found.app)?.release {
         AppRelease::Wanted(_, release) => release.services.get(&found.container.service),
         _ => None,
+    }
+}
+
+/// Of an app's releases only the one that runs is written down (state-engine 8.2).
+fn check_documents(state: &State, uuid: &AppUuid, release: &str, wrong: &mut Vec<String>) {
+    let prefix = format!("apps/{uuid}/releases/");
+    let names = state.disk.documents.keys();
+    let others = names
+        .filter_map(|name| name.strip_prefix(&prefix)?.split('/').next())
+        .filter(|name| *name != release);
+    for other in others {
+        wrong.push(format!(
+            "release '{other}' of app '{uuid}' is still written down"
+        ));
     }
 }
 
