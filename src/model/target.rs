@@ -1,6 +1,6 @@
 //! What should be: a checked target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,9 +120,9 @@ impl ServiceTarget {
 pub struct Uses {
     /// Networks it joins, in order.
     pub networks: Box<[NetworkName]>,
-    /// Volumes it mounts; one may come twice.
+    /// Volumes it mounts, each once however often that is.
     pub volumes: Box<[VolumeName]>,
-    /// Services whose containers lend it a namespace; one may come twice.
+    /// Services whose containers lend it a namespace.
     pub lenders: Box<[ServiceName]>,
 }
 
@@ -132,10 +132,15 @@ impl Uses {
     pub fn of(config: &ServiceConfig) -> Uses {
         Uses {
             networks: config.used_networks().cloned().collect(),
-            volumes: config.used_volumes().cloned().collect(),
-            lenders: config.shared_services().map(ServiceName::new).collect(),
+            volumes: each_once(config.used_volumes().cloned()),
+            lenders: each_once(config.shared_services().map(ServiceName::new)),
         }
     }
+}
+
+fn each_once<T: Ord>(names: impl Iterator<Item = T>) -> Box<[T]> {
+    let names: BTreeSet<T> = names.collect();
+    names.into_iter().collect()
 }
 
 /// How the container of a service takes over from its predecessor (target-state 7.1).
