@@ -64,6 +64,9 @@ pub const HAND_OVER_LOOK: Duration = Duration::from_millis(100);
 pub const REMOVAL_WAIT: Duration = Duration::from_secs(2);
 /// Meanwhile it is looked at so often.
 pub const REMOVAL_LOOK: Duration = Duration::from_millis(50);
+/// The shortest base of the waits between two tries: with none at all a lock would be looked
+/// at without end.
+pub const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between two tries of the same failing thing (D-19).
 pub const BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
 /// The same for what failed because the disk is full: who made room waits for no visit, and

@@ -238,7 +238,7 @@ impl Agent {
             clock,
             board: Arc::new(Latest::new(board)),
             facts: Arc::new(host_facts(&config, &uuid)),
-            retry: config.retry.max(Duration::from_millis(1)),
+            retry: config.retry.max(limits::RETRY_MIN),
             pulls_max: config.pulls_max,
             disk_reserve: config.disk_reserve,
         };

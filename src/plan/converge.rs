@@ -140,9 +140,10 @@ fn is_replaced(board: &Board) -> bool {
     let apps = board.target.iter().flat_map(|target| &target.apps);
     let mut new = apps.filter_map(|(uuid, app)| match &app.release {
         AppRelease::Wanted(_, release) => {
+            // New until all of it has run once: its first containers come before its last images.
             let found = board.device.apps.get(uuid);
             found
-                .is_none_or(|found| found.installed.is_none() && found.containers.is_empty())
+                .is_none_or(|found| found.installed.is_none())
                 .then_some(release)
         }
         AppRelease::None | AppRelease::Rejected(_) => None,
@@ -280,9 +281,15 @@ impl Work {
         let store = &self.tools.store;
         let dir = read::app_dir(&self.app);
         let Some(target) = &self.target else {
-            self.tools
-                .board
-                .change(|board| board.device.apps.remove(&self.app));
+            self.tools.board.change(|board| {
+                board.device.apps.remove(&self.app);
+                // What it had may be what others failed for: a port, a device.
+                for (part, trouble) in &mut board.troubles {
+                    if matches!(part, Part::Service(..)) {
+                        trouble.retry_at = Uptime::default();
+                    }
+                }
+            });
             if let Err(error) = store.delete(&format!("{dir}/")).await {
                 log::warn!("{error}");
             }

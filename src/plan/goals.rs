@@ -128,7 +128,8 @@ fn goal(
     let is_settled = matches!(stage.step, Step::Settled | Step::MisnamedSettled);
     let good = successor(situation, service, target, release).map(|(_, good)| good.status);
     let has_run = good.is_some_and(|status| status != ContainerStatus::Created);
-    if !all_images && !is_settled && !has_run && old_has_to_run(situation, service, stage) {
+    let is_held = target.running && !all_images && !is_settled && !has_run;
+    if is_held && old_has_to_run(situation, service, stage) {
         // The update has not begun for this service: what ran before goes on running.
         let revived = Stage {
             others_run: true,

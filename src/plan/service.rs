@@ -358,8 +358,7 @@ impl Work {
     pub async fn settle(&self, service: &ServiceName) -> Result<(), EngineError> {
         let wanted = self.wanted(service)?;
         let Some((name, found)) = self.successor(&wanted) else {
-            let doing = format!("start service '{service}'");
-            return Err(EngineError::new(Kind::Gone, doing, "its container is gone"));
+            return Err(is_gone(service));
         };
         if !wanted.target.running {
             log::info!(
@@ -387,7 +386,12 @@ impl Work {
         });
         self.refresh(&name).await?;
         if self.goes_away(&name, &started).await? {
-            return Ok(());
+            if self.others(&wanted).is_empty() {
+                return Ok(());
+            }
+            self.bring_back(&wanted, "somebody removed the new container")
+                .await;
+            return Err(is_gone(service));
         }
         if started.is_err() {
             self.bring_back(&wanted, "the new container does not start")
@@ -460,9 +464,13 @@ impl Work {
     /// Removes every other container of the service.
     ///
     /// # Errors
-    /// When one cannot be removed.
+    /// When one cannot be removed, or the one that took its place is gone: then it is all
+    /// that there is (FD-13).
     pub async fn remove_others(&self, service: &ServiceName) -> Result<(), EngineError> {
         let wanted = self.wanted(service)?;
+        if self.successor(&wanted).is_none() {
+            return Err(is_gone(service));
+        }
         for (name, _) in self.others(&wanted) {
             self.remove_one(&name).await?;
         }
@@ -524,6 +532,12 @@ impl Work {
         }
         Ok(())
     }
+}
+
+/// The container that the target asks for is not there any more.
+fn is_gone(service: &ServiceName) -> EngineError {
+    let doing = format!("start service '{service}'");
+    EngineError::new(Kind::Gone, doing, "its container is gone")
 }
 
 /// Marks a service as being made for as long as it lives.

@@ -124,8 +124,15 @@ async fn remove(tools: &Tools, uri: &ImageUri, path: &str) -> bool {
     log::info!("removing image '{uri}': no target and no container uses it");
     match tools.engine.remove_image(uri).await {
         Ok(()) => {
-            tools.board.change(|board| board.device.images.remove(uri));
-            tools.store.delete(path).await.is_ok()
+            let is_wanted = tools.board.change(|board| {
+                let is_wanted = used(board).contains(uri);
+                if !is_wanted {
+                    board.device.images.remove(uri);
+                }
+                is_wanted
+            });
+            // A target that came in meanwhile may have it pulled again by now, as ours.
+            is_wanted || tools.store.delete(path).await.is_ok()
         }
         // Somebody else's container uses it: nothing that time alone would change.
         Err(error) if error.kind == Kind::Conflict => {
