@@ -160,7 +160,10 @@ impl Poller {
                     delay = wish + delay.mul_f64(chance);
                 }
                 self.next_poll = now + delay;
-                self.not_before = now + delay;
+                // Who asked meanwhile waits for no back-off either (R-POLL-4).
+                if self.wanted.is_none() {
+                    self.not_before = now + delay;
+                }
                 self.keep_reemit(now, ask);
                 None
             }

@@ -218,7 +218,7 @@ impl Flow {
         let is_worth_it = draft.is_settled && draft.is_lasting();
         if is_worth_it || count != self.recorded {
             self.recorded = count;
-            self.is_recorded |= is_worth_it;
+            self.is_recorded = true;
             if let Err(error) = self.record().await {
                 log::warn!("{error}");
             }

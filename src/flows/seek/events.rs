@@ -63,35 +63,42 @@ async fn watch(tools: &Tools) -> Result<std::convert::Infallible, EngineError> {
     });
     let mut is_owed = false;
     loop {
-        let next = async {
-            let event = events.next().await?;
-            log::debug!("engine: {} {} {}", event.what, event.action, event.id);
-            Ok(Some(event))
-        };
-        let quiet = async {
-            if !is_owed {
-                future::pending::<()>().await;
-            }
-            until_quiet(tools).await;
-            Ok(None)
-        };
-        let seen = match future::or(next, quiet).await? {
-            Some(event) if is_about_one(&event) => container(tools, &event).await,
-            Some(event) => {
-                is_owed |= is_about_many(tools, &event);
-                continue;
+        // Never dropped halfway: what it has read of an event would be lost with it.
+        let mut next = events.next();
+        let event = loop {
+            let quiet = async {
+                if !is_owed {
+                    future::pending::<()>().await;
+                }
+                until_quiet(tools).await;
+                None
+            };
+            let event = future::or(async { Some((&mut next).await) }, quiet).await;
+            if let Some(event) = event {
+                break event?;
             }
             // Rare, never about one thing only, and mostly our own doing while plans run.
-            None => {
-                is_owed = false;
-                read::device(tools).await
-            }
+            is_owed = false;
+            looked(read::device(tools).await)?;
         };
-        match seen {
-            Err(error) if error.kind == Kind::Unreachable => return Err(error),
-            Err(error) => log::warn!("{error}"),
-            Ok(()) => {}
+        log::debug!("engine: {} {} {}", event.what, event.action, event.id);
+        if is_about_one(&event) {
+            looked(container(tools, &event).await)?;
+        } else {
+            is_owed |= is_about_many(tools, &event);
         }
+    }
+}
+
+/// An engine that does not answer ends the watch; what else is wrong with a look is only said.
+fn looked(seen: Result<(), EngineError>) -> Result<(), EngineError> {
+    match seen {
+        Err(error) if error.kind == Kind::Unreachable => Err(error),
+        Err(error) => {
+            log::warn!("{error}");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 
