@@ -60,7 +60,8 @@ pub const COMPARE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 pub const HAND_OVER_DEFAULT: Duration = Duration::from_secs(60);
 /// Meanwhile the new one's word is looked for so often.
 pub const HAND_OVER_LOOK: Duration = Duration::from_millis(100);
-/// A container that cannot be started may be on its way out by somebody's hand: it has so long.
+/// A container that cannot be started, or whose name is taken, may be on its way out by
+/// somebody's hand: it has so long.
 pub const REMOVAL_WAIT: Duration = Duration::from_secs(2);
 /// Meanwhile it is looked at so often.
 pub const REMOVAL_LOOK: Duration = Duration::from_millis(50);

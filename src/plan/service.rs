@@ -143,20 +143,29 @@ impl Work {
         if taken {
             return self.create_named(wanted, &config, &long).await;
         }
-        match self.create_named(wanted, &config, &short).await {
-            Err(error) if error.kind == Kind::Conflict => {
-                match self.tools.engine.container(&short).await {
-                    // One of ours that was not known.
-                    Ok((app, (_, found))) if app == self.app && found.identity.is_some() => {
-                        self.refresh(&short).await
-                    }
-                    // It is still being made, for an agent that was killed meanwhile.
-                    Err(found) if found.kind == Kind::Gone => Err(error),
-                    // Somebody who is not one of ours has the name (W-32).
-                    _ => self.create_named(wanted, &config, &long).await,
-                }
+        let clock = &self.tools.clock;
+        let end = clock.now() + limits::REMOVAL_WAIT;
+        loop {
+            let made = self.create_named(wanted, &config, &short).await;
+            if !made
+                .as_ref()
+                .is_err_and(|error| error.kind == Kind::Conflict)
+            {
+                return made;
             }
-            other => other,
+            match self.tools.engine.container(&short).await {
+                // One of ours that was not known.
+                Ok((app, (_, found))) if app == self.app && found.identity.is_some() => {
+                    return self.refresh(&short).await;
+                }
+                // It is on its way out, or still being made for an agent that was killed.
+                Err(found) if found.kind == Kind::Gone && clock.now() < end => {
+                    clock.sleep_until(clock.now() + limits::REMOVAL_LOOK).await;
+                }
+                Err(found) if found.kind == Kind::Gone => return made,
+                // Somebody who is not one of ours has the name (W-32).
+                _ => return self.create_named(wanted, &config, &long).await,
+            }
         }
     }
 
