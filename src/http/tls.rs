@@ -12,8 +12,10 @@ use std::task::{Context, Poll, ready};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, KeyProvider};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::SigningKey;
 use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
 
 use super::stream::{Duplex, Stream};
@@ -59,8 +61,11 @@ impl TlsRoots {
         if extra_ca_pem.is_some() && roots.len() == known {
             return Err("the CA file holds no certificate".into());
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let provider = CryptoProvider {
+            key_provider: &NoKeys,
+            ..rustls::crypto::ring::default_provider()
+        };
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .map_err(|err| err.to_string())?
             .with_root_certificates(roots)
@@ -76,6 +81,20 @@ impl TlsRoots {
     pub(super) async fn connect(&self, stream: Stream, host: &str) -> Result<Stream, String> {
         let tls = TlsStream::connect(stream, host, self).await;
         Ok(Box::new(tls?))
+    }
+}
+
+/// Reads no private key: the device shows a server no certificate of its own, and what
+/// would sign with one need not be in the program.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(
+        &self,
+        _: PrivateKeyDer<'static>,
+    ) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("no private keys are used".into()))
     }
 }
 
