@@ -367,7 +367,7 @@ impl Work {
     pub async fn settle(&self, service: &ServiceName) -> Result<(), EngineError> {
         let wanted = self.wanted(service)?;
         let Some((name, found)) = self.successor(&wanted) else {
-            return Err(is_gone(service));
+            return self.lost(&wanted).await;
         };
         if !wanted.target.running {
             log::info!(
@@ -395,12 +395,7 @@ impl Work {
         });
         self.refresh(&name).await?;
         if self.goes_away(&name, &started).await? {
-            if self.others(&wanted).is_empty() {
-                return Ok(());
-            }
-            self.bring_back(&wanted, "somebody removed the new container")
-                .await;
-            return Err(is_gone(service));
+            return self.lost(&wanted).await;
         }
         if started.is_err() {
             self.bring_back(&wanted, "the new container does not start")
@@ -409,6 +404,17 @@ impl Work {
         let image = &wanted.target.image;
         self.repair(image, Some(&name), &started).await;
         started
+    }
+
+    /// Somebody removed the container that is to run: what it was to replace runs again
+    /// (FD-14). With nothing of that kind all is well, since the next look makes it anew.
+    async fn lost(&self, wanted: &Wanted<'_>) -> Result<(), EngineError> {
+        if self.others(wanted).is_empty() {
+            return Ok(());
+        }
+        self.bring_back(wanted, "somebody removed the new container")
+            .await;
+        Err(is_gone(wanted.service))
     }
 
     /// Starts the new container while the old one runs (target-state 7.1).
@@ -477,10 +483,11 @@ impl Work {
     /// that there is (FD-13).
     pub async fn remove_others(&self, service: &ServiceName) -> Result<(), EngineError> {
         let wanted = self.wanted(service)?;
-        if self.successor(&wanted).is_none() {
+        let others = self.others(&wanted);
+        if !others.is_empty() && self.successor(&wanted).is_none() {
             return Err(is_gone(service));
         }
-        for (name, _) in self.others(&wanted) {
+        for (name, _) in others {
             self.remove_one(&name).await?;
         }
         Ok(())
