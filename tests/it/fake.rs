@@ -447,6 +447,12 @@ fn listen(engine: Endpoint, unique: String) -> JoinHandle<Vec<String>> {
                     break;
                 }
             }
+            // The end of a process and of the call that stopped it are told in either order.
+            for at in 1..told.len() {
+                if told[at - 1].contains(" \"stop\" ") && told[at].contains(" \"die\" ") {
+                    told.swap(at - 1, at);
+                }
+            }
             told
         })
     });

@@ -85,6 +85,8 @@ fn int_09_a_target_is_polled_applied_and_reported() {
         it.backend.requests(&format!("GET /device/v3/{uuid}/state")),
         mine.id("main"),
     );
+    // The answer takes longer than the look at the status.
+    it.backend.delay("poll", 2000);
     assert_eq!(it.agent.call("POST", "/v1/update", None).0, 202);
     assert_eq!(
         it.agent.status(),

@@ -325,6 +325,12 @@ impl Backend {
         self.control("PUT", "target", Some(target));
     }
 
+    /// The next answer to this kind of request comes so much later.
+    pub fn delay(&self, route: &str, ms: u64) {
+        let fault = serde_json::json!({"route": route, "delay_ms": ms});
+        self.control("PUT", "fail", Some(&fault));
+    }
+
     pub fn fail(&self, status: u16, times: u32) {
         self.control(
             "PUT",
