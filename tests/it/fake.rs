@@ -89,7 +89,8 @@ impl Conversation {
     fn pull(&mut self, image: &str) {
         let path = format!("/images/create?fromImage={}", percent_encode_segment(image));
         let (status, _, text) = self.call("POST", &path, None);
-        let words = ["Pulling fs layer", "Download complete", "Pull complete"];
+        // What lies between is left out by an engine in a hurry.
+        let words = ["Pulling fs layer", "Pull complete"];
         let words = words.map(|word| text.contains(&format!("\"status\":\"{word}\"")));
         let lines: Vec<Value> = text
             .lines()
