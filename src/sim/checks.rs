@@ -94,6 +94,10 @@ fn justifies(state: &State, target: &DeviceTarget, found: &Found) -> Result<(), 
     if of_service(state, key).any(|one| is_newer(one) || is_there(one)) {
         return Ok(());
     }
+    // It is no update: the same container starts again (GAP-26).
+    if is_right(container, service) && has_new_dependency(state, found, service) {
+        return Ok(());
+    }
     if !has_images(state, release) {
         return Err("images of the release are missing");
     }
@@ -103,9 +107,6 @@ fn justifies(state: &State, target: &DeviceTarget, found: &Found) -> Result<(), 
         known.is_some_and(|(.., network)| network.config.as_ref() != wanted)
     };
     if container.networks.iter().any(is_stale) {
-        return Ok(());
-    }
-    if is_right(container, service) && has_new_dependency(state, found, service) {
         return Ok(());
     }
     if of_service(state, key).any(replaces) {
