@@ -32,7 +32,7 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
         "apps/8a1f0c2be35f4d55a2b4f0d3c1e2a9b7/drift",
     ),
     ("pulled mark", "pulled/218059594ad0f663154b66dd3d08a3c9"),
-    ("report hash", "report"),
+    ("report record", "reported"),
 ];
 
 const UUID: &str = "0123456789abcdef0123456789abcdef";
