@@ -244,6 +244,10 @@ fn fd_23_an_old_container_that_was_stopped_runs_again_while_its_update_waits() {
         .with("a_r2", container("a", &parked, CREATED));
     let (_, then) = waits(case).service("a").0.unwrap();
     assert_eq!(then, Some(Stage::DONE), "it is settled");
+    // Nor when that container is still to be made.
+    let case = Case::new(&[("a", parked), ("b", target("two"))]).with("a_r1", old());
+    let (_, then) = waits(case).service("a").0.unwrap();
+    assert!(!then.unwrap().others_run, "it was not to run");
     // Not when the successor has run already, or does.
     for status in [STOPPED, RUNNING] {
         for name in ["a_r2", "a_r1"] {

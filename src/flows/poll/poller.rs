@@ -333,6 +333,20 @@ mod tests {
     }
 
     #[test]
+    fn r_poll_4_a_trigger_during_a_request_that_fails_waits_for_no_back_off() {
+        let mut poller = poller(false);
+        poller.on_time(at(0));
+        for _ in 0..6 {
+            poller.on_answer(at(0), Answer::Later(None), 1.0);
+            poller.asking = Some(Ask::default());
+        }
+        poller.on_request(at(1), ask(FORCE));
+        poller.on_answer(at(2), Answer::Later(None), 1.0);
+        assert_eq!(poller.wake_at(), at(12));
+        assert_eq!(poller.on_time(at(12)).map(|ask| ask.options), Some(FORCE));
+    }
+
+    #[test]
     fn r_poll_2_retry_after_is_honoured_and_clamped() {
         let mut poller = poller(false);
         poller.on_time(at(0));
