@@ -1,6 +1,9 @@
 # What a static build needs beside the compiler: std's sources, and zig as C compiler and linker for every target.
 # Sourced after common.sh. Writes into $CACHE and, std's sources only, into the toolchain.
 
+# The boards: PCs, 64-bit ARM, 32-bit ARM, and the oldest with hardware floating point (ARMv6).
+TARGETS=(x86_64-unknown-linux-musl aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf arm-unknown-linux-musleabihf)
+
 # This zig still links musl's own malloc. Later ones bring theirs, which joins nothing that is freed and keeps it apart by
 # thread: an agent with it grew by 2 KiB with each release (scripts/bench churn).
 ZIG=0.15.2
@@ -86,6 +89,7 @@ lean_up() {
   [ -z "${CARGO_ZIGBUILD_ZIG_PATH:-}" ] || zig=("$CARGO_ZIGBUILD_ZIG_PATH")
   case $1 in
     armv7-*) abi="arm-linux-musleabihf -mcpu=generic+v7a" ;;
+    arm-*) abi="arm-linux-musleabihf -mcpu=arm1176jzf_s" ;;
     *) abi=${1%%-*}-linux-musl ;;
   esac
   object=$dir/$1.o
