@@ -6,7 +6,7 @@
 //! | `provisioning` | the identity, as upstream writes it too |
 //! | `provisioning.backup` | its copy |
 //! | `provisioning.<sha256 of the endpoint>` | the candidate of a registration under way |
-//! | `.provisioning.unreadable` | what could not be read |
+//! | `provisioning.unreadable` | what could not be read |
 //!
 //! # Invariants
 //!
@@ -24,6 +24,9 @@ use crate::http::url::Url;
 use crate::model::identity::Record;
 use crate::run::Failed;
 use crate::store::Files;
+
+/// Where an identity goes that cannot be read: it goes with `rm provisioning*`.
+const UNREADABLE: &str = "provisioning.unreadable";
 
 /// What is found where a record should be.
 enum Found {
@@ -65,9 +68,12 @@ impl Identity {
                 candidate: None,
             });
         }
-        let candidate = registers_at.and_then(|endpoint| self.candidate(endpoint));
-        let stored = self.stored(candidate.is_some())?;
+        let candidate = registers_at.map(|endpoint| self.candidate(endpoint));
+        let candidate = candidate.unwrap_or(Ok(None));
+        let is_begun = matches!(candidate, Ok(Some(_)) | Err(_));
+        let stored = self.stored(is_begun)?;
         let Some(record) = &stored else {
+            let candidate = candidate?;
             return Ok(Known { stored, candidate });
         };
         self.tidy(record);
@@ -78,14 +84,15 @@ impl Identity {
     }
 
     /// The identity, or its copy when it cannot be read or is gone.
-    fn stored(&self, has_candidate: bool) -> Result<Option<Record>, Failed> {
+    fn stored(&self, is_begun: bool) -> Result<Option<Record>, Failed> {
         let name = self.name(IDENTITY);
         let trouble = match self.read(IDENTITY) {
             Found::Good(record) => return Ok(Some(record)),
             Found::Nothing => None,
             Found::Damaged(why) => {
                 log::error!("the stored identity {name} is damaged and is set aside: {why}");
-                if let Err(error) = self.files.set_aside(IDENTITY) {
+                let aside = self.files.place(UNREADABLE);
+                if let Err(error) = aside.and_then(|to| self.files.set_aside_as(IDENTITY, &to)) {
                     log::error!("it could not be set aside: {error}");
                 }
                 Some(format!("is damaged ({why})"))
@@ -102,10 +109,10 @@ impl Identity {
             self.write(IDENTITY, &record);
             return Ok(Some(record));
         }
-        let aside = self.files.aside(IDENTITY).map_err(|err| lost(&err))?;
+        let aside = self.files.place(UNREADABLE).map_err(|err| lost(&err))?;
         match trouble {
             // What was begun can be ended: it is the same device (R-REG-3).
-            _ if has_candidate => Ok(None),
+            _ if is_begun => Ok(None),
             Some(what) if !aside.exists() => Err(Failed(format!(
                 "the stored identity {name} {what}; repair it"
             ))),
@@ -141,26 +148,32 @@ impl Identity {
         }
     }
 
-    /// The candidate of a registration that was cut off (R-REG-3).
-    fn candidate(&self, endpoint: &str) -> Option<Record> {
+    /// The candidate of a registration that was cut off (R-REG-3). One that cannot be read may
+    /// be known to the backend already: another in its place would be a second device.
+    fn candidate(&self, endpoint: &str) -> Result<Option<Record>, Failed> {
         let path = candidate_path(endpoint);
         match self.read(&path) {
             Found::Good(record) if rendered(&record.remote.api_endpoint) == endpoint => {
-                Some(record)
+                Ok(Some(record))
             }
-            Found::Nothing => None,
+            Found::Nothing => Ok(None),
             Found::Good(_) | Found::Damaged(_) => {
                 let name = self.name(&path);
                 log::warn!("{name} is no registration that was begun, and is removed");
                 let removed = self.files.remove(&path);
                 let _ = removed.map_err(|error| log::warn!("{name}: {error}"));
-                None
+                Ok(None)
             }
-            Found::Unreadable(error) => {
-                log::error!("{}: {error}", self.name(&path));
-                None
-            }
+            Found::Unreadable(error) => Err(self.unreadable(&path, &error)),
         }
+    }
+
+    fn unreadable(&self, path: &str, error: &io::Error) -> Failed {
+        Failed(format!(
+            "the registration that was begun cannot be read ({error}): repair {}, or remove it, \
+             and this device is a new one",
+            self.name(path)
+        ))
     }
 
     /// Draws what is missing of a candidate and writes it down; of two agents that start at
@@ -189,7 +202,8 @@ impl Identity {
         }
         match self.read(&path) {
             Found::Good(record) => Ok((record, true)),
-            _ => Ok((record, false)),
+            Found::Unreadable(error) => Err(self.unreadable(&path, &error)),
+            Found::Nothing | Found::Damaged(_) => Ok((record, false)),
         }
     }
 

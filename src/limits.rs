@@ -92,6 +92,10 @@ pub const REPORT_INTERVAL_MIN: Duration = Duration::from_secs(10);
 pub const REPORT_BYTES_MAX: usize = 400 * 1024;
 /// What the backend may say to a report.
 pub const REPORT_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// What is staged in a directory that others write to as well, and older than this, belongs to
+/// a writer that is gone.
+pub const STAGED_AGE_MAX: Duration = Duration::from_secs(60);
+
 /// The device's own fields are measured so often at most (FD-38).
 pub const VITALS_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Thermal zones that are looked at for the processor's.

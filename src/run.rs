@@ -91,6 +91,7 @@ pub fn run(mut config: Config) -> Result<(), Failed> {
     }
     std::fs::create_dir_all(&config.dirs.runtime).map_err(failed("make the runtime directory"))?;
     let signals = signals().map_err(failed("listen for signals"))?;
+    Files::below(&config.dirs.config).clear_old();
     // Bound before the engine is asked (D-34).
     let listeners = listeners(&config)?;
     let registering = config.registration.take().map(|registration| {

@@ -71,7 +71,7 @@ fn json(record: &Record) -> String {
     serde_json::to_string(record).unwrap()
 }
 
-const ASIDE: &str = ".provisioning.unreadable";
+const ASIDE: &str = "provisioning.unreadable";
 
 #[test]
 fn s_reg_25_upstream_s_identity_is_adopted_unchanged_and_copied() {
@@ -261,4 +261,42 @@ fn s_reg_22_a_candidate_that_cannot_be_written_is_said_to_be() {
     let claimed = Identity::below(&dir.0).claim(empty());
     let (record, is_kept) = claimed.map_err(|Failed(why)| why).unwrap();
     assert!(!is_kept && !record.uuid.is_empty());
+}
+
+/// A directory in its place stands for a file that the disk does not give.
+#[test]
+fn r_reg_3_a_candidate_that_cannot_be_read_is_no_reason_for_another_device() {
+    let dir = Dir::new("eio");
+    let path = candidate_path(ENDPOINT);
+    fs::create_dir(dir.file(&path)).unwrap();
+    let why = dir.known(Some(ENDPOINT)).unwrap_err();
+    assert!(why.contains(&path) && why.contains("remove it"), "{why}");
+    let mut wanted = upstream();
+    wanted.remote.api_key.clear();
+    let claimed = Identity::below(&dir.0).claim(wanted);
+    assert!(claimed.is_err(), "{:?}", claimed.map(|(record, _)| record));
+    // With an identity it does not matter.
+    dir.put(IDENTITY, UPSTREAM);
+    assert_eq!(dir.known(Some(ENDPOINT)).unwrap().stored, Some(upstream()));
+}
+
+#[test]
+fn d_30_who_removes_all_of_it_gets_a_new_device_whatever_was_set_aside() {
+    let dir = Dir::new("anew");
+    dir.put(IDENTITY, "{");
+    dir.put(BACKUP, UPSTREAM);
+    assert_eq!(dir.known(None).unwrap().stored, Some(upstream()));
+    assert_eq!(dir.text(ASIDE).unwrap(), "{");
+    for entry in fs::read_dir(dir.0.join("contents/0")).unwrap().flatten() {
+        // What `rm provisioning*` removes.
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("provisioning")
+        {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let known = dir.known(Some(ENDPOINT)).unwrap();
+    assert_eq!((known.stored, known.candidate), (None, None));
 }

@@ -8,16 +8,22 @@
 //! * A document is written beside its place, synced, and renamed over it, and
 //!   its directory is synced: after a power cut the old or the new one is there.
 //! * Nothing is written that is there already (FD-33).
+//! * What is there already may not be on disk yet, if a former sync failed or its process
+//!   was killed: the first time that a directory is met in a run it is synced.
 //! * A sync may take seconds on worn flash. It runs on a thread of its own that
 //!   ends with it (D-03).
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
-use crate::base::random;
+use crate::base::lock::lock;
 use crate::base::thread::on_thread;
+use crate::base::{hash, random};
 use crate::limits;
 use crate::world::Pending;
 use crate::world::store::{Store, StoreError};
@@ -27,6 +33,17 @@ use crate::world::store::{Store, StoreError};
 pub struct Files {
     contents: PathBuf,
     staging: PathBuf,
+    /// The directories that were met in this run, by hashes of their paths.
+    met: Arc<Mutex<BTreeMap<u64, Met>>>,
+}
+
+/// What this run did in a directory.
+#[derive(Debug, Default)]
+struct Met {
+    /// Changes that were made or begun.
+    changes: u64,
+    /// So many of them were there before the last sync; `None` before the first.
+    synced: Option<u64>,
 }
 
 impl Files {
@@ -62,6 +79,26 @@ impl Files {
         Files {
             contents: root.join("contents/0"),
             staging: root.join("staging"),
+            met: Arc::default(),
+        }
+    }
+
+    /// Clears what killed writers left half written, where others may be writing right now:
+    /// theirs is younger than [`limits::STAGED_AGE_MAX`]. Best effort.
+    pub fn clear_old(&self) {
+        let Ok(left) = fs::read_dir(&self.staging) else {
+            return;
+        };
+        for left in left.flatten() {
+            let modified = left.metadata().and_then(|data| data.modified());
+            // A clock that was set meanwhile makes it older, or younger than now.
+            let is_young = modified.is_ok_and(|at| {
+                let age = SystemTime::now().duration_since(at);
+                age.unwrap_or_else(|ahead| ahead.duration()) <= limits::STAGED_AGE_MAX
+            });
+            if !is_young {
+                let _ = fs::remove_file(left.path());
+            }
         }
     }
 
@@ -76,13 +113,16 @@ impl Files {
         private_dir(dir)?;
         private_dir(&self.staging)?;
         let staged = self.staging.join(random::hex(32)?);
+        self.changed(dir);
         let linked = stage(&staged, bytes).and_then(|()| fs::hard_link(&staged, &place));
+        self.changed(dir);
         let _ = fs::remove_file(&staged);
         match linked {
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Ok(()) => self.sync_up_to_root(dir),
+            // Whoever made it may have been killed before its own sync.
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => self.sync_up_to_root(dir),
             // A file system without links: the last one wins there.
             Err(_) => self.write(path, bytes),
-            Ok(()) => self.sync_up_to_root(dir),
         }
     }
 
@@ -126,19 +166,16 @@ impl Files {
     /// When the disk refuses; the former document is still there then.
     pub fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let place = self.place(path)?;
-        if self
-            .read(path)
-            .ok()
-            .flatten()
-            .is_some_and(|old| old == bytes)
-        {
-            return Ok(());
-        }
         let dir = place.parent().unwrap_or(&self.contents);
+        if self.has(path, bytes) {
+            return self.sync_up_to_root(dir);
+        }
         private_dir(dir)?;
         private_dir(&self.staging)?;
         let staged = self.staging.join(random::hex(32)?);
+        self.changed(dir);
         let written = stage(&staged, bytes).and_then(|()| fs::rename(&staged, &place));
+        self.changed(dir);
         if written.is_err() {
             let _ = fs::remove_file(&staged);
         }
@@ -146,10 +183,31 @@ impl Files {
         self.sync_up_to_root(dir)
     }
 
-    /// A new directory is only there for certain once its parent is synced.
+    fn has(&self, path: &str, bytes: &[u8]) -> bool {
+        let known = self.read(path).ok().flatten();
+        known.is_some_and(|known| known == bytes)
+    }
+
+    /// Something in this directory was changed, or is about to be.
+    fn changed(&self, dir: &Path) {
+        lock(&self.met).entry(mark(dir)).or_default().changes += 1;
+    }
+
+    fn is_synced(&self, dir: &Path) -> bool {
+        let met = lock(&self.met);
+        met.get(&mark(dir))
+            .is_some_and(|dir| dir.synced == Some(dir.changes))
+    }
+
+    /// What was made, renamed or removed in a directory is only so for certain after this; and
+    /// a new directory once its parent is synced. Does nothing where nothing was changed.
     fn sync_up_to_root(&self, from: &Path) -> io::Result<()> {
         for dir in from.ancestors() {
-            sync(dir)?;
+            let changes = lock(&self.met).entry(mark(dir)).or_default().changes;
+            if !self.is_synced(dir) {
+                sync(dir)?;
+                lock(&self.met).entry(mark(dir)).or_default().synced = Some(changes);
+            }
             if dir == self.contents {
                 break;
             }
@@ -168,11 +226,21 @@ impl Files {
             Some(_) => fs::remove_dir_all(&place),
             None => fs::remove_file(&place),
         };
-        match removed {
+        self.gone(&place, removed)
+    }
+
+    /// After something was taken away from its place, which is synced: it would come back after
+    /// a power cut. So may what an earlier run took away.
+    fn gone(&self, place: &Path, done: io::Result<()>) -> io::Result<()> {
+        let dir = place.parent().unwrap_or(&self.contents);
+        match done {
+            Ok(()) => self.changed(dir),
+            Err(err) if is_absent(&err) => {}
+            Err(err) => return Err(err),
+        }
+        match self.sync_up_to_root(dir) {
             Err(err) if is_absent(&err) => Ok(()),
-            Err(err) => Err(err),
-            // It would come back after a power cut.
-            Ok(()) => place.parent().map_or(Ok(()), sync),
+            other => other,
         }
     }
 
@@ -207,12 +275,16 @@ impl Files {
     /// # Errors
     /// When the disk refuses.
     pub fn set_aside(&self, path: &str) -> io::Result<()> {
+        self.set_aside_as(path, &self.aside(path)?)
+    }
+
+    /// The same, to a place in the same directory.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn set_aside_as(&self, path: &str, aside: &Path) -> io::Result<()> {
         let place = self.place(path)?;
-        match fs::rename(&place, self.aside(path)?) {
-            Err(err) if is_absent(&err) => Ok(()),
-            Err(err) => Err(err),
-            Ok(()) => place.parent().map_or(Ok(()), sync),
-        }
+        self.gone(&place, fs::rename(&place, aside))
     }
 }
 
@@ -240,7 +312,10 @@ fn private_dir(dir: &Path) -> io::Result<()> {
         .try_for_each(sync)
 }
 
-/// What was made, renamed or removed in a directory is only so for certain after this.
+fn mark(dir: &Path) -> u64 {
+    hash::short(dir.as_os_str().as_encoded_bytes())
+}
+
 fn sync(dir: &Path) -> io::Result<()> {
     match File::open(dir)?.sync_all() {
         // Some file systems have nothing to sync there, and say so.
@@ -273,12 +348,8 @@ impl Store for Files {
 
     fn put<'a>(&'a self, path: &'a str, bytes: &'a [u8]) -> Pending<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            if self
-                .read(path)
-                .ok()
-                .flatten()
-                .is_some_and(|old| old == bytes)
-            {
+            let is_synced = |place: PathBuf| place.parent().is_some_and(|dir| self.is_synced(dir));
+            if self.has(path, bytes) && self.place(path).is_ok_and(is_synced) {
                 return Ok(());
             }
             let (files, place, copy) = (self.clone(), path.to_owned(), bytes.to_owned());
@@ -357,6 +428,51 @@ mod tests {
         two.write_new("key", b"2").unwrap();
         assert_eq!(two.read("key").unwrap().unwrap(), b"1");
         assert_eq!(fs::read_dir(root.join("staging")).unwrap().count(), 0);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    /// What a killed or failing writer left in its place is synced by the next who wants it
+    /// there, once (R-REG-1).
+    #[test]
+    fn r_reg_1_what_is_there_already_is_synced_the_first_time() {
+        let root = scratch("synced");
+        let dir = root.join("contents/0/a");
+        let is_synced = |files: &Files| files.is_synced(&dir) && files.is_synced(&files.contents);
+        Files::open(&root).unwrap().write("a/x", b"1").unwrap();
+        for way in 0..4 {
+            let files = Files::open(&root).unwrap();
+            assert!(!is_synced(&files), "another run knows nothing");
+            match way {
+                0 => files.write("a/x", b"1").unwrap(),
+                1 => files.write_new("a/x", b"2").unwrap(),
+                2 => block_on(files.put("a/x", b"1")).unwrap(),
+                _ => files.remove("a/y").unwrap(),
+            }
+            assert!(is_synced(&files), "way {way}");
+            files.changed(&dir);
+            assert!(!is_synced(&files));
+            block_on(files.put("a/x", b"1")).unwrap();
+            assert!(is_synced(&files), "after a sync that failed");
+        }
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn old_leftovers_go_beside_a_writer_that_is_at_work() {
+        let root = scratch("old");
+        let files = Files::open(&root).unwrap();
+        let file = |name: &str, at: SystemTime| {
+            let file = File::create(root.join("staging").join(name)).unwrap();
+            file.set_modified(at).unwrap();
+        };
+        let (now, old) = (SystemTime::now(), 2 * limits::STAGED_AGE_MAX);
+        file("young", now);
+        file("old", now - old);
+        file("ahead", now + old);
+        files.clear_old();
+        let left = fs::read_dir(root.join("staging")).unwrap().flatten();
+        let left: Vec<_> = left.map(|left| left.file_name()).collect();
+        assert_eq!(left, ["young"]);
         fs::remove_dir_all(root).unwrap();
     }
 

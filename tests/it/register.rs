@@ -654,11 +654,11 @@ fn s_reg_07_d_30_a_damaged_identity_without_a_copy_ends_the_start() {
     for _ in 0..2 {
         let (code, said) = ends();
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains(".provisioning.unreadable"), "{said}");
+        assert!(said.contains("provisioning.unreadable"), "{said}");
     }
     assert_eq!(mock.seen.lock().unwrap().len(), 0);
     assert!(Path::exists(
-        &documents(&dir).join(".provisioning.unreadable")
+        &documents(&dir).join("provisioning.unreadable")
     ));
 }
 
