@@ -29,6 +29,12 @@ pub const DISK_RESERVE_MIB: u64 = 256;
 pub const MANIFEST_BYTES_MAX: usize = 128 * 1024;
 /// One of these in all: meanwhile its pull waits.
 pub const MANIFEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// A registry whose manifest cannot be read, and that takes so long about it...
+pub const MANIFEST_SLOW: Duration = Duration::from_secs(2);
+/// ...is not asked for one for so long: its pulls wait for nothing.
+pub const MANIFEST_SILENT: Duration = Duration::from_secs(10 * 60);
+/// So many of those are remembered.
+pub const MANIFEST_SILENT_MAX: usize = 8;
 /// Images whose size is remembered because they did not fit.
 pub const TOO_LARGE_MAX: usize = 64;
 /// A pull publishes its progress in steps of this size.

@@ -214,7 +214,8 @@ impl Agent {
         let theirs = account.registries.clone();
         let auth = move |image: &_| theirs.get()?.auth(image);
         let registry = config.remote.as_ref().map(|remote| {
-            let reader = Reader::new(account.registries.clone(), later_roots(remote));
+            let (roots, clock) = (later_roots(remote), clock.clone());
+            let reader = Reader::new(account.registries.clone(), roots, clock);
             Arc::new(reader) as Arc<dyn Registry>
         });
         let board = Board {

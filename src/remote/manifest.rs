@@ -3,18 +3,21 @@
 //!
 //! Nothing is kept: one connection for the two or three answers, which are gone with it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::Value;
 
 use super::registry::Registries;
 use crate::base::base64;
+use crate::base::lock::lock;
 use crate::base::percent::percent_encode_segment;
+use crate::base::uptime::Uptime;
 use crate::http::client::{Client, Endpoint, Request, Response, Roots, Timeouts};
 use crate::http::url::Url;
 use crate::limits;
 use crate::model::ImageUri;
 use crate::world::Pending;
+use crate::world::clock::Clock;
 use crate::world::registry::{Layer, Registry, Weight};
 
 /// What is understood: an image, or a list of them for several platforms.
@@ -28,14 +31,57 @@ pub struct Reader {
     /// Known once the device is known to its backend.
     registries: Arc<OnceLock<Registries>>,
     roots: Box<Roots>,
+    clock: Arc<dyn Clock>,
+    /// Registries that kept us waiting for nothing, and until when they are not asked again:
+    /// each pull would be held up by that.
+    silent: Mutex<Vec<(String, Uptime)>>,
 }
 
 impl Reader {
     /// A reader that gives the key to those of `registries`. `roots` are asked for when it
     /// reads for the first time.
     #[must_use]
-    pub fn new(registries: Arc<OnceLock<Registries>>, roots: Box<Roots>) -> Reader {
-        Reader { registries, roots }
+    pub fn new(
+        registries: Arc<OnceLock<Registries>>,
+        roots: Box<Roots>,
+        clock: Arc<dyn Clock>,
+    ) -> Reader {
+        let silent = Mutex::default();
+        Reader {
+            registries,
+            roots,
+            clock,
+            silent,
+        }
+    }
+
+    async fn read_unless_silent(
+        &self,
+        image: &ImageUri,
+        arch: &str,
+        enough: u64,
+    ) -> Result<Weight, String> {
+        let host = image.registry().ok_or("it names no registry")?;
+        let begun = self.clock.now();
+        let is_silent = {
+            let mut silent = lock(&self.silent);
+            silent.retain(|(_, until)| begun < *until);
+            silent.iter().any(|(known, _)| known == host)
+        };
+        if is_silent {
+            return Err("its registry did not answer a while ago".to_owned());
+        }
+        let read = self.read(image, arch, enough).await;
+        let now = self.clock.now();
+        if read.is_err() && now - begun >= limits::MANIFEST_SLOW {
+            let mut silent = lock(&self.silent);
+            silent.retain(|(known, _)| known != host);
+            if silent.len() == limits::MANIFEST_SILENT_MAX {
+                silent.remove(0);
+            }
+            silent.push((host.to_owned(), now + limits::MANIFEST_SILENT));
+        }
+        read
     }
 
     async fn read(&self, image: &ImageUri, arch: &str, enough: u64) -> Result<Weight, String> {
@@ -276,7 +322,7 @@ impl Registry for Reader {
         arch: &'a str,
         enough: u64,
     ) -> Pending<'a, Result<Weight, String>> {
-        Box::pin(self.read(image, arch, enough))
+        Box::pin(self.read_unless_silent(image, arch, enough))
     }
 }
 
@@ -285,6 +331,55 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// Time passes while somebody is waited for, and only then.
+    struct Slow(Mutex<Uptime>);
+
+    impl Clock for Slow {
+        fn now(&self) -> Uptime {
+            let mut now = lock(&self.0);
+            *now = *now + limits::MANIFEST_SLOW;
+            *now
+        }
+
+        fn wall_secs(&self) -> i64 {
+            0
+        }
+
+        fn sleep_until(&self, _: Uptime) -> Pending<'_, ()> {
+            Box::pin(async {})
+        }
+    }
+
+    #[test]
+    fn a_registry_that_keeps_us_waiting_is_left_alone_for_a_while() {
+        // Bound and gone: nobody listens there. The clock says that it took long to find out.
+        let gone = || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        let clock = Arc::new(Slow(Mutex::default()));
+        let roots = Box::new(|| Err("no TLS here".to_owned()));
+        let reader = Reader::new(Arc::default(), roots, clock.clone());
+        let weigh = |image: &str| {
+            let image = ImageUri::parse(image).unwrap();
+            let weighed = async_io::block_on(reader.weigh(&image, "amd64", 0));
+            weighed.unwrap_err().contains("a while ago")
+        };
+        let (one, two) = (gone(), gone());
+        let image = |port: u16| format!("127.0.0.1:{port}/a:1");
+        assert!(!weigh(&image(one)), "it is asked");
+        assert!(weigh(&image(one)), "and left alone");
+        assert!(!weigh(&image(two)), "the other one is another one");
+        assert!(weigh(&image(two)));
+        let later = clock.now() + limits::MANIFEST_SILENT;
+        *lock(&clock.0) = later;
+        assert!(!weigh(&image(one)), "it is asked again");
+        for _ in 0..2 * limits::MANIFEST_SILENT_MAX {
+            assert!(!weigh(&image(gone())));
+        }
+        assert_eq!(lock(&reader.silent).len(), limits::MANIFEST_SILENT_MAX);
+    }
 
     #[test]
     fn rfc_7235_parameters_of_a_challenge() {
