@@ -19,7 +19,7 @@ use crate::flows::api::Api;
 use crate::flows::poll::poller::Timing;
 use crate::flows::poll::{Poll, Trigger};
 use crate::flows::register::{IDENTITY, Register};
-use crate::flows::report::fields::Own;
+use crate::flows::report::fields::{LocalApi, Own};
 use crate::flows::seek::{Mailbox, events, local};
 use crate::flows::{poll, register, report, seek};
 use crate::host::{clock::SystemClock, facts, locks::SharedDirs};
@@ -444,7 +444,9 @@ impl Agent {
                 os_version: version,
                 os_variant: variant,
                 // It was made when the API was opened, or its absence was said then.
-                api: open.map(|port| (port, local_key(&self.config.dirs.config).ok())),
+                api: open.map_or(LocalApi::Closed, |port| {
+                    LocalApi::Open(port, local_key(&self.config.dirs.config).ok())
+                }),
             },
             whom: hash::short(format!("{endpoint} {}", self.uuid).as_bytes()),
             trigger: Some(trigger),

@@ -52,8 +52,20 @@ pub struct Own {
     pub os_version: Option<String>,
     /// `dev` or `prod`.
     pub os_variant: Option<String>,
-    /// Where the local API can be reached from outside, and with which key.
-    pub api: Option<(u16, Option<String>)>,
+    /// The local API, as it can be reached from outside.
+    pub api: LocalApi,
+}
+
+/// The local API, to a backend that calls it through the VPN.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum LocalApi {
+    /// It is not for this agent to say.
+    #[default]
+    Unsaid,
+    /// Nobody gets in from outside.
+    Closed,
+    /// On this port, with this key.
+    Open(u16, Option<String>),
 }
 
 impl Field {
@@ -101,9 +113,15 @@ pub fn fields(own: &Own, vitals: &Vitals, before: Option<(u64, u64)>, metrics: b
         Some(crate::intake::SUPERVISOR_VERSION),
         20,
     );
-    if let Some((port, secret)) = &own.api {
-        list.number("api_port", Some(i64::from(*port)), 1);
-        list.text("api_secret", secret.as_deref(), 64);
+    match &own.api {
+        LocalApi::Unsaid => {}
+        // A key that opens nothing any more is taken back. A port cannot be: `null` there spoils
+        // the whole report (3.2), and without the key it leads nowhere.
+        LocalApi::Closed => list.nothing("api_secret"),
+        LocalApi::Open(port, secret) => {
+            list.number("api_port", Some(i64::from(*port)), 1);
+            list.text("api_secret", secret.as_deref(), 64);
+        }
     }
     list.text("mac_address", words(&vitals.mac_address, 900), 900);
     list.text("ip_address", words(&vitals.ip_address, 2000), 2000);
@@ -123,7 +141,7 @@ pub fn fields(own: &Own, vitals: &Vitals, before: Option<(u64, u64)>, metrics: b
             "storage_usage",
             "storage_total",
         ] {
-            list.add(name, "null".to_owned(), NOTHING, 0);
+            list.nothing(name);
         }
         return list.0;
     }
@@ -162,6 +180,11 @@ impl List {
             mark,
             step,
         }));
+    }
+
+    /// Takes back what was said before.
+    fn nothing(&mut self, name: &str) {
+        self.add(name, "null".to_owned(), NOTHING, 0);
     }
 
     fn number(&mut self, name: &str, value: Option<i64>, step: u64) {
@@ -225,11 +248,11 @@ pub fn body(uuid: &str, fields: &[Field]) -> Vec<u8> {
     body
 }
 
-/// What was reported, and the releases that the backend knows, as a stored document:
-/// a word and a value a line. `whom` are device and backend.
+/// What was reported, and the releases that the backend knows, as a stored document: a word
+/// and a value a line, the last one a sum over the others. `whom` are device and backend.
 #[must_use]
 pub fn record<'r>(whom: u64, sent: &Marks, releases: impl Iterator<Item = &'r str>) -> String {
-    let mut text = format!("whom {whom}\n");
+    let mut text = format!("{FORM} {whom}\n");
     let mut line = |name: &str, value: &str| {
         for part in [name, " ", value, "\n"] {
             text.push_str(part);
@@ -243,20 +266,33 @@ pub fn record<'r>(whom: u64, sent: &Marks, releases: impl Iterator<Item = &'r st
     for release in releases {
         line("release", release);
     }
-    text
+    let sum = hash::short(text.as_bytes());
+    text + "sum " + &sum.to_string() + "\n"
 }
 
-/// The same the other way. A record for somebody else, or of noise, says nothing, and all
-/// is reported once more (FD-32).
-#[must_use]
-pub fn recorded(record: &[u8], whom: u64) -> (Marks, Vec<&str>) {
+/// The first word of a stored document; another one is of another version of the agent.
+const FORM: &str = "whom";
+
+/// The same the other way; a document for somebody else says nothing.
+///
+/// # Errors
+/// Why it is none: after that all is reported once more (FD-32).
+pub fn recorded(record: &[u8], whom: u64) -> Result<(Marks, Vec<&str>), &'static str> {
+    let text = std::str::from_utf8(record).map_err(|_| "it is no text")?;
+    let (form, _) = text.split_once(' ').ok_or("it is empty or cut off")?;
+    if form != FORM {
+        return Err("it is of another version, or noise");
+    }
+    let (text, sum) = text.rsplit_once("sum ").ok_or("it is cut off")?;
+    if sum.strip_suffix('\n') != Some(&*hash::short(text.as_bytes()).to_string()) {
+        return Err("its sum is wrong");
+    }
     let (mut sent, mut releases) = (Marks::default(), Vec::new());
-    let text = std::str::from_utf8(record).unwrap_or_default();
     let mut lines = text
         .lines()
         .map(|line| line.split_once(' ').unwrap_or_default());
-    if lines.next() != Some(("whom", &whom.to_string())) {
-        return (sent, releases);
+    if lines.next() != Some((FORM, &whom.to_string())) {
+        return Ok((sent, releases));
     }
     for (name, value) in lines {
         if name == "release" {
@@ -265,7 +301,7 @@ pub fn recorded(record: &[u8], whom: u64) -> (Marks, Vec<&str>) {
             sent[at] = value.parse().ok();
         }
     }
-    (sent, releases)
+    Ok((sent, releases))
 }
 
 #[cfg(test)]
@@ -289,7 +325,7 @@ mod tests {
         Own {
             os_version: Some("balenaOS 6.5.39".into()),
             os_variant: Some("prod".into()),
-            api: Some((48484, Some("secret".into()))),
+            api: LocalApi::Open(48484, Some("secret".into())),
         }
     }
 
@@ -417,19 +453,63 @@ mod tests {
         let mut sent = Marks::default();
         (sent[0], sent[9], sent[15]) = (Some(-5), Some(40), Some(NOTHING));
         let text = record(7, &sent, ["aa11", "bb22"].into_iter());
-        assert_eq!(recorded(text.as_bytes(), 7), (sent, vec!["aa11", "bb22"]));
+        let found = recorded(text.as_bytes(), 7);
+        assert_eq!(found, Ok((sent, vec!["aa11", "bb22"])));
         let nothing = (Marks::default(), Vec::new());
         assert_eq!(
             recorded(text.as_bytes(), 8),
-            nothing,
+            Ok(nothing),
             "another device or backend"
         );
-        for noise in [&b""[..], b"123", b"\xff\xfe", b"whom", b"whom 7 "] {
-            assert_eq!(recorded(noise, 7), nothing);
+    }
+
+    #[test]
+    fn fd_32_a_damaged_record_is_known_as_such_wherever_it_is_cut() {
+        let mut sent = Marks::default();
+        (sent[0], sent[9]) = (Some(-5), Some(40));
+        let text = record(7, &sent, ["aa11", "bb22"].into_iter());
+        for end in 0..text.len() {
+            assert!(recorded(&text.as_bytes()[..end], 7).is_err(), "at {end}");
         }
-        assert_eq!(
-            recorded(b"whom 7\nhuh\napps x\ncpu_temp 4\n", 7).0[10],
-            Some(4)
-        );
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 1;
+            assert!(recorded(&bytes, 7).is_err(), "at {at}");
+        }
+        for noise in [
+            &b""[..],
+            b"123",
+            b"\xff\xfe",
+            b"whom",
+            b"whom 7 ",
+            b"sum 5\n",
+        ] {
+            assert!(recorded(noise, 7).is_err(), "{noise:?}");
+        }
+        let later = text.replace("whom", "form-2");
+        let why = recorded(later.as_bytes(), 7).unwrap_err();
+        assert!(why.contains("another version"), "{why}");
+    }
+
+    #[test]
+    fn ra_3_4_a_key_that_opens_nothing_any_more_is_taken_back_once() {
+        let mut sent = Marks::default();
+        let mut news = |api: LocalApi| -> Vec<(&str, String)> {
+            let mut found = fields(&Own { api, ..own() }, &vitals(), None, true);
+            found.retain(|field| field.is_news(&sent) && NAMES[field.at].starts_with("api_"));
+            let told = |field: &Field| {
+                sent[field.at] = Some(field.mark);
+                let json = String::from_utf8(field.json.clone()).unwrap();
+                (NAMES[field.at], json)
+            };
+            found.iter().map(told).collect()
+        };
+        let open = || LocalApi::Open(48484, Some("secret".into()));
+        assert_eq!(news(open()).len(), 2);
+        let gone = vec![("api_secret", "null".to_owned())];
+        assert_eq!(news(LocalApi::Closed), gone, "a port cannot be null");
+        assert_eq!(news(LocalApi::Closed), []);
+        assert_eq!(news(open()), [("api_secret", "\"secret\"".to_owned())]);
+        assert_eq!(news(LocalApi::Unsaid), []);
     }
 }

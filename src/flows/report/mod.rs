@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 
+use crate::base::hash;
 use crate::flows::poll::Trigger;
 use crate::limits;
 use crate::model::status::UpdateStatus;
@@ -17,7 +18,7 @@ pub mod fields;
 pub mod reporter;
 pub mod wire;
 
-use fields::{Field, Own};
+use fields::{Field, Marks, Own};
 use reporter::Reporter;
 use wire::Detail;
 
@@ -48,10 +49,10 @@ struct Flow {
     ticks: Option<(u64, u64)>,
     /// The last failure in words: the same one is news only once.
     said: String,
-    /// Releases in the record on disk.
-    recorded: usize,
-    /// The record on disk names something lasting as accepted.
-    is_recorded: bool,
+    /// Hash of the releases in the record on disk.
+    releases: u64,
+    /// What the record on disk says that the backend has.
+    recorded: Marks,
 }
 
 /// What would be sent.
@@ -64,10 +65,9 @@ struct Draft {
 
 /// Runs until `stop` ends, and then sends what is still to be told (R-REP-12).
 pub async fn run(with: Report, stop: impl Future<Output = ()>) {
-    // Noise and absence are the same: all is reported once more.
-    let record = with.tools.store.get(DOCUMENT).await.ok().flatten();
-    let record = record.unwrap_or_default();
-    let (sent, releases) = fields::recorded(&record, with.whom);
+    let record = former(&with.tools).await;
+    // What is no record was said and set aside: all is reported once more.
+    let (sent, releases) = fields::recorded(&record, with.whom).unwrap_or_default();
     with.tools.board.change_if(|board| {
         // Former releases that still run are known to the backend.
         board
@@ -76,14 +76,13 @@ pub async fn run(with: Report, stop: impl Future<Output = ()>) {
         false
     });
     let reporter = Reporter::new(with.tools.clock.now(), with.ceiling, sent);
-    let recorded = releases.len();
     let mut flow = Flow {
         with,
         reporter,
         ticks: None,
         said: String::new(),
-        recorded,
-        is_recorded: sent.iter().any(Option::is_some),
+        releases: sum(releases.into_iter()),
+        recorded: sent,
     };
     future::or(stop, flow.report()).await;
     let now = flow.with.tools.clock.now();
@@ -99,6 +98,36 @@ pub async fn run(with: Report, stop: impl Future<Output = ()>) {
         clock.sleep_until(now + limits::SHUTDOWN_REPORT),
     )
     .await;
+}
+
+/// The record of a former run; empty when there is none. One that cannot be read is said and
+/// set aside, so that it is looked into and not met again (FD-32).
+async fn former(tools: &Tools) -> Vec<u8> {
+    let record = match tools.store.get(DOCUMENT).await {
+        Ok(record) => record.unwrap_or_default(),
+        Err(error) => {
+            log::warn!("what was reported before is not known, all is reported anew: {error}");
+            Vec::new()
+        }
+    };
+    if record.is_empty() {
+        return record;
+    }
+    // Whose it is does not matter here.
+    if let Err(why) = fields::recorded(&record, 0) {
+        log::warn!("document '{DOCUMENT}' is set aside, {why}: all is reported anew");
+        if let Err(error) = tools.store.quarantine(DOCUMENT).await {
+            log::warn!("{error}");
+        }
+        return Vec::new();
+    }
+    record
+}
+
+/// Stands for a list of releases.
+fn sum<'r>(releases: impl Iterator<Item = &'r str>) -> u64 {
+    let all: Vec<&str> = releases.collect();
+    hash::short(all.join("\n").as_bytes())
 }
 
 impl Flow {
@@ -172,7 +201,8 @@ impl Flow {
     async fn send(&mut self, draft: Draft) {
         // From here on the backend may know it, whatever the answer is, and whoever reads it.
         self.reporter.on_sending(&draft.fields);
-        if self.is_recorded && draft.is_lasting() {
+        let is_recorded = |field: &Field| !field.is_metric() && self.recorded[field.at].is_some();
+        if draft.fields.iter().any(is_recorded) {
             self.disown().await;
         }
         let body = fields::body(&self.with.tools.facts.uuid, &draft.fields);
@@ -213,38 +243,44 @@ impl Flow {
     /// Writes down what was accepted. What is on the way somewhere, or measured all the
     /// time, is not worth a write (FD-33).
     async fn remember(&mut self, draft: &Draft) {
-        let known = |board: &Board| board.known_releases.len();
-        let count = self.with.tools.board.look(known);
+        let releases = self.with.tools.board.look(releases);
         let is_worth_it = draft.is_settled && draft.is_lasting();
-        if is_worth_it || count != self.recorded {
-            self.recorded = count;
-            self.is_recorded = true;
-            if let Err(error) = self.record().await {
-                log::warn!("{error}");
-            }
+        if (is_worth_it || releases != self.releases)
+            && let Err(error) = self.record().await
+        {
+            log::warn!("{error}");
         }
     }
 
     /// What is on disk must not outlast what is sent now: an agent that is killed after that
     /// and comes back to the state on record would say nothing.
     async fn disown(&mut self) {
-        if self.record().await.is_err() {
-            // A full disk still removes.
-            if let Err(error) = self.with.tools.store.delete(DOCUMENT).await {
-                return log::warn!("{error}");
-            }
+        if self.record().await.is_ok() {
+            return;
         }
-        self.is_recorded = false;
+        // A full disk still removes.
+        match self.with.tools.store.delete(DOCUMENT).await {
+            Ok(()) => (self.recorded, self.releases) = (Marks::default(), sum([].into_iter())),
+            Err(error) => log::warn!("{error}"),
+        }
     }
 
-    async fn record(&self) -> Result<(), StoreError> {
+    async fn record(&mut self) -> Result<(), StoreError> {
         let tools = &self.with.tools;
-        let record = tools.board.look(|board| {
+        let (record, sum) = tools.board.look(|board| {
             let known = board.known_releases.iter().map(|release| release.as_str());
-            fields::record(self.with.whom, self.reporter.sent(), known)
+            let record = fields::record(self.with.whom, self.reporter.sent(), known);
+            (record, releases(board))
         });
-        tools.store.put(DOCUMENT, record.as_bytes()).await
+        tools.store.put(DOCUMENT, record.as_bytes()).await?;
+        (self.recorded, self.releases) = (*self.reporter.sent(), sum);
+        Ok(())
     }
+}
+
+/// Stands for the releases that the backend knows.
+fn releases(board: &Board) -> u64 {
+    sum(board.known_releases.iter().map(|release| release.as_str()))
 }
 
 impl Draft {
