@@ -92,16 +92,16 @@ pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(3);
 /// The part of it that the last report may take (R-REP-12).
 pub const SHUTDOWN_REPORT: Duration = Duration::from_secs(2);
 
+/// What is staged in a directory that others write to as well, and older than this, belongs to
+/// a writer that is gone.
+pub const STAGED_AGE_MAX: Duration = Duration::from_secs(60);
+
 /// Reports start at least so far apart (R-REP-6).
 pub const REPORT_INTERVAL_MIN: Duration = Duration::from_secs(10);
 /// A report's body (R-REP-8).
 pub const REPORT_BYTES_MAX: usize = 400 * 1024;
 /// What the backend may say to a report.
 pub const REPORT_ANSWER_BYTES_MAX: usize = 16 * 1024;
-/// What is staged in a directory that others write to as well, and older than this, belongs to
-/// a writer that is gone.
-pub const STAGED_AGE_MAX: Duration = Duration::from_secs(60);
-
 /// The device's own fields are measured so often at most (FD-38).
 pub const VITALS_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Thermal zones that are looked at for the processor's.
@@ -110,6 +110,8 @@ pub const THERMAL_ZONES_MAX: usize = 32;
 pub const NETLINK_ANSWERS_MAX: usize = 64;
 /// `Retry-After` is taken for at most this (R-POLL-2).
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// And a user who asks for a poll is kept waiting for so much of it (R-POLL-4).
+pub const RETRY_AFTER_HELD_MAX: Duration = Duration::from_secs(60);
 /// The known target is handed on again after so long without one (remote-api 2.3).
 pub const REEMIT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// 2026-11-01: no build of this source is older, and a clock that says less is not set (FD-30).

@@ -197,6 +197,10 @@ impl Remote for Backend {
         self.forget_target();
     }
 
+    fn doubt(&self) {
+        self.forget_condition();
+    }
+
     fn poll(&self) -> Pending<'_, Result<Polled, RemoteError>> {
         Box::pin(self.ask_for_target())
     }

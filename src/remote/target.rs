@@ -34,15 +34,26 @@ impl Backend {
         Some(document)
     }
 
+    pub(super) fn forget_condition(&self) -> Known {
+        let known = Known {
+            etag: None,
+            ..self.known()
+        };
+        self.know(known.clone());
+        known
+    }
+
     pub(super) async fn ask_for_target(&self) -> Result<Polled, RemoteError> {
-        let known = self.known();
-        let segment = crate::base::percent::percent_encode_segment(&self.uuid);
-        let target = format!("{}/device/v3/{segment}/state", self.base);
-        let mut headers = vec![("accept", "application/json")];
-        if let Some(etag) = &known.etag {
-            headers.push(("if-none-match", etag));
+        let mut known = self.known();
+        let mut response = self.ask(&known).await?;
+        if response.status() == 304 && known.etag.is_some() && response.header("etag").is_none() {
+            // "Not modified" names what it is that was not (RFC 9110 15.4.5). Without that it
+            // may be what a device is told that is not known: only one asked without a
+            // condition can tell the two apart (R-POLL-6, remote-api 2.6).
+            response.discard().await;
+            known = self.forget_condition();
+            response = self.ask(&known).await?;
         }
-        let mut response = self.exchange("GET", &target, &headers, None).await?;
         match response.status() {
             304 => {
                 response.discard().await;
@@ -55,6 +66,16 @@ impl Backend {
             200 => self.take(&mut response, &known).await,
             _ => Err(refusal(&response)),
         }
+    }
+
+    async fn ask(&self, known: &Known) -> Result<Response, RemoteError> {
+        let segment = crate::base::percent::percent_encode_segment(&self.uuid);
+        let target = format!("{}/device/v3/{segment}/state", self.base);
+        let mut headers = vec![("accept", "application/json")];
+        if let Some(etag) = &known.etag {
+            headers.push(("if-none-match", etag));
+        }
+        self.exchange("GET", &target, &headers, None).await
     }
 
     async fn take(&self, response: &mut Response, known: &Known) -> Result<Polled, RemoteError> {

@@ -57,6 +57,10 @@ pub trait Remote: Send + Sync {
     /// (R-POLL-7).
     fn forget(&self) {}
 
+    /// The next poll asks without a condition: a "not modified" says nothing about whether
+    /// the backend knows this device (R-POLL-6). What it was told last stays known.
+    fn doubt(&self) {}
+
     /// Asks for the target (remote-api 2.1).
     fn poll(&self) -> Pending<'_, Result<Polled, RemoteError>>;
 

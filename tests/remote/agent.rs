@@ -287,6 +287,42 @@ fn r_poll_6_s_net_02_a_deleted_device_is_said_and_shown_and_outages_end() {
     until("the return", || agent.log().matches(AGAIN).count() >= 2);
 }
 
+/// A device that has its target, and is deleted: conditional polls are answered as ever.
+#[test]
+fn r_poll_6_ra_w_14_a_device_that_is_deleted_later_is_said_and_what_runs_goes_on() {
+    let backend = DevBackend::start();
+    backend.control("PUT", "target", &target("aa11"));
+    let agent = Agent::start(&backend, Scratch::new());
+    let text = "does not know this device (deleted or frozen)";
+    let asked = |status: u64| {
+        let log = backend.control("GET", "log", &Value::Null);
+        let log = log.as_array().unwrap().iter();
+        log.filter(|one| one["status"] == status).count()
+    };
+    until("unchanged polls", || asked(200) > 0 && asked(304) > 0);
+    assert!(!agent.log().contains(text));
+    for state in ["deleted", "frozen"] {
+        let before = agent.log().len();
+        let since = || agent.log()[before..].to_owned();
+        let device = format!("devices/{UUID}");
+        backend.control("PUT", &device, &json!({"state": state}));
+        until(state, || since().contains(text));
+        let shown = |is: bool| {
+            let status = agent.status();
+            status["backend"]
+                .as_str()
+                .is_some_and(|why| why.contains(text))
+                == is
+        };
+        until("the status", || shown(true));
+        backend.control("PUT", &device, &json!({"state": "normal"}));
+        until("its return", || since().contains(AGAIN) && shown(false));
+        assert_eq!(since().matches(text).count(), 1, "said once");
+    }
+    let again = agent.log().matches("a target came in").count();
+    assert_eq!(again, 0, "the same target is no news");
+}
+
 /// S-POLL-07, R-POLL-9: the next start with the cache, with a damaged one, and with another key.
 #[test]
 fn s_poll_02_s_poll_07_a_damaged_cache_is_said_and_not_asked_with() {

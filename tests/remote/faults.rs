@@ -85,7 +85,7 @@ impl Victim {
         let reported = block_on(self.poll.report(b"{}")).map_err(said);
         while self.server.heard.try_recv().is_ok() {}
         self.server.say(bytes(
-            "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 304 Not Modified\r\nConnection: close\r\nETag: W/\"1\"\r\n\r\n",
         ));
         // Of a peer that was never heard, the word comes late.
         let next = block_on(self.poll.poll()).unwrap();
@@ -277,43 +277,65 @@ fn s_net_23_a_report_is_never_led_elsewhere_and_says_where() {
 
 /// R-POLL-6, R-POLL-7, S-POLL-05, S-POLL-06.
 #[test]
-fn r_poll_6_r_poll_7_conditions_follow_what_is_known() {
+fn r_poll_6_r_poll_7_s_poll_03_to_06_conditions_follow_what_is_known() {
     let (server, cache) = (Server::start(), Scratch::new());
     let backend = client(server.address, PATIENT, UUID, &cache);
-    let poll = |answer: &str| {
-        server.say(bytes(answer));
+    // What it comes to, and of each request whether it had a condition.
+    let poll = |answers: &[&str]| {
+        answers.iter().for_each(|answer| server.say(bytes(answer)));
         let polled = block_on(backend.poll()).unwrap();
-        (
-            polled,
-            server.heard.recv().unwrap().contains("if-none-match"),
-        )
+        let heard = answers.iter().map(|_| server.heard.recv().unwrap());
+        let asked: Vec<bool> = heard.map(|one| one.contains("if-none-match")).collect();
+        (polled, asked)
     };
     let unknown = "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n";
-    let (polled, conditional) = poll(unknown);
-    assert!(matches!(polled, Polled::UnknownDevice) && !conditional);
-    let (polled, _) = poll(
-        "HTTP/1.1 200 OK\r\nETag: W/\"1\"\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
-    );
+    let unchanged = "HTTP/1.1 304 Not Modified\r\nConnection: close\r\nETag: W/\"1\"\r\n\r\n";
+    let good =
+        "HTTP/1.1 200 OK\r\nETag: W/\"1\"\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+    let (polled, asked) = poll(&[unknown]);
+    assert!(matches!(polled, Polled::UnknownDevice) && asked == [false]);
+    let (polled, _) = poll(&[good]);
     assert!(matches!(polled, Polled::Changed(_)));
-    let (polled, conditional) = poll(unknown);
-    assert!(matches!(polled, Polled::Unchanged) && conditional);
-    // The same under another ETag is no change (S-POLL-04).
-    let (polled, conditional) = poll(
-        "HTTP/1.1 200 OK\r\nETag: W/\"2\"\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
-    );
-    assert!(matches!(polled, Polled::Unchanged) && conditional);
-    // Without ETag nothing is known to ask with (S-POLL-05).
-    let (polled, _) = poll("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\n{ } ");
-    assert!(matches!(polled, Polled::Changed(_)));
-    let (polled, conditional) = poll(unknown);
-    assert!(matches!(polled, Polled::UnknownDevice) && !conditional);
-    let (_, _) = poll(
-        "HTTP/1.1 200 OK\r\nETag: W/\"3\"\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]",
-    );
-    backend.forget();
-    let (polled, conditional) = poll(unknown);
+    let (polled, asked) = poll(&[unchanged]);
+    assert!(matches!(polled, Polled::Unchanged) && asked == [true]);
+    // Without a name for what was not modified it is asked once more, without a condition:
+    // the device was deleted or frozen, and is asked for in full until it is back.
+    let (polled, asked) = poll(&[unknown, unknown]);
+    assert!(matches!(polled, Polled::UnknownDevice) && asked == [true, false]);
+    let (polled, asked) = poll(&[unknown]);
+    assert!(matches!(polled, Polled::UnknownDevice) && asked == [false]);
+    let (polled, asked) = poll(&[good]);
     assert!(
-        matches!(polled, Polled::UnknownDevice) && !conditional,
+        matches!(polled, Polled::Unchanged) && asked == [false],
+        "the target is still the one that was handed out"
+    );
+    // Or something between us has taken the name away.
+    let (polled, asked) = poll(&[unknown, good]);
+    assert!(matches!(polled, Polled::Unchanged) && asked == [true, false]);
+    // The same under another ETag is no change (S-POLL-04).
+    let (polled, asked) = poll(&[
+        "HTTP/1.1 200 OK\r\nETag: W/\"2\"\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+    ]);
+    assert!(matches!(polled, Polled::Unchanged) && asked == [true]);
+    // Somebody doubts that the device is known: once without a condition.
+    backend.doubt();
+    let (polled, asked) = poll(&[good]);
+    assert!(matches!(polled, Polled::Unchanged) && asked == [false]);
+    let (_, asked) = poll(&[unchanged]);
+    assert_eq!(asked, [true]);
+    // Without ETag nothing is known to ask with (S-POLL-05).
+    let (polled, _) =
+        poll(&["HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\n{ } "]);
+    assert!(matches!(polled, Polled::Changed(_)));
+    let (polled, asked) = poll(&[unknown]);
+    assert!(matches!(polled, Polled::UnknownDevice) && asked == [false]);
+    let (_, _) = poll(&[
+        "HTTP/1.1 200 OK\r\nETag: W/\"3\"\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]",
+    ]);
+    backend.forget();
+    let (polled, asked) = poll(&[unknown]);
+    assert!(
+        matches!(polled, Polled::UnknownDevice) && asked == [false],
         "R-POLL-7"
     );
 }

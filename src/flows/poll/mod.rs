@@ -5,11 +5,13 @@ use std::sync::Arc;
 use futures_lite::future;
 
 use crate::base::latest::Latest;
+use crate::base::uptime::Uptime;
 use crate::flows::contract_facts;
 use crate::flows::seek::Mailbox;
 use crate::flows::seek::local;
 use crate::flows::seek::seeker::Options;
 use crate::intake;
+use crate::model::status::UpdateStatus;
 use crate::model::target::DeviceTarget;
 use crate::plan::board::Board;
 use crate::plan::work::Tools;
@@ -30,17 +32,33 @@ impl Trigger {
         self.ask(Ask {
             reemit: true,
             options,
+            ..Ask::default()
         });
     }
 
     /// Polls as soon as allowed, to see whether the backend still knows this device.
     pub fn verify(&self) {
-        self.ask(Ask::default());
+        self.ask(Ask {
+            in_full: true,
+            ..Ask::default()
+        });
     }
 
     fn ask(&self, ask: Ask) {
         self.0
             .change(|wish| *wish = Some(poller::merge(wish.unwrap_or_default(), ask)));
+    }
+
+    /// Whether there is a request that nobody has taken yet.
+    #[must_use]
+    pub fn is_pulled(&self) -> bool {
+        self.0.look(Option::is_some)
+    }
+
+    /// Whether there was a request later than the one of this number.
+    #[must_use]
+    pub fn is_newer(&self, seen: u64) -> bool {
+        self.0.version() > seen
     }
 
     /// Ends with a request later than the one of this number, which it returns; the
@@ -107,17 +125,33 @@ pub async fn run(poll: Poll) {
                 let (answer, document) = poll.judge(answer, &mut said);
                 let emit = poller.on_answer(clock.now(), answer, fastrand::f64());
                 poll.hand_on(&mut poller, document, emit).await;
-                if !poller.is_wanted() {
-                    let asked = |board: &mut Board| std::mem::take(&mut board.is_asking);
-                    poll.tools.board.change_if(asked);
+                // Who asked while the answer was read is still to be served.
+                if !poller.is_wanted() && !poll.trigger.is_pulled() {
+                    answered(&poll.tools.board, clock.now());
                 }
             }
             Event::Time => {}
         }
-        if poller.on_time(clock.now()).is_some() {
+        if let Some(ask) = poller.on_time(clock.now()) {
+            if ask.in_full {
+                poll.remote.doubt();
+            }
             in_flight = Some(poll.remote.poll());
         }
     }
+}
+
+/// Nobody waits for the backend any more: what a user who asked for a poll was told about the
+/// status is over (D-17). The flow that seeks a target says what it is, if there is one.
+pub(super) fn answered(board: &Latest<Board>, now: Uptime) {
+    board.change_if(|board| {
+        let was_asking = std::mem::take(&mut board.is_asking);
+        let is_idle = board.target.is_none() && board.status == UpdateStatus::ApplyingChanges;
+        if was_asking && is_idle {
+            board.set_status(now, UpdateStatus::default(), None);
+        }
+        was_asking
+    });
 }
 
 impl Poll {
@@ -167,7 +201,10 @@ impl Poll {
     }
 
     async fn hand_on(&self, poller: &mut Poller, document: Option<Arc<[u8]>>, emit: Option<Ask>) {
-        let Some(Ask { options, reemit }) = emit else {
+        let Some(Ask {
+            options, reemit, ..
+        }) = emit
+        else {
             return;
         };
         let Some(document) = document else {

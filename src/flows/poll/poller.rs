@@ -25,6 +25,9 @@ pub struct Timing {
 pub struct Ask {
     /// Hand the known target on even if it did not change.
     pub reemit: bool,
+    /// Ask without a condition, to see whether the backend still knows this device
+    /// (R-POLL-6).
+    pub in_full: bool,
     /// What to hand it on with.
     pub options: Options,
 }
@@ -42,9 +45,6 @@ pub enum Answer {
     Refused,
 }
 
-/// A server keeps a user waiting for so long at most (R-POLL-4).
-const HELD_MAX: Duration = Duration::from_secs(60);
-
 /// The machine.
 #[derive(Debug)]
 pub struct Poller {
@@ -61,6 +61,8 @@ pub struct Poller {
     asking: Option<Ask>,
     /// What a user asked for while no request could start.
     wanted: Option<Ask>,
+    /// What requests were made with that failed: the next one is made with it too.
+    unserved: Ask,
 }
 
 impl Poller {
@@ -82,6 +84,7 @@ impl Poller {
             backoff: Backoff::new(2 * timing.interval_min, timing.interval),
             asking: None,
             wanted: None,
+            unserved: Ask::default(),
         }
     }
 
@@ -104,12 +107,14 @@ impl Poller {
         if self.asking.is_some() || now < self.wake_at() {
             return None;
         }
-        let reemit = now >= self.next_reemit;
-        let wanted = self.wanted.take().unwrap_or_default();
-        let ask = Ask {
-            reemit: reemit || wanted.reemit,
-            options: wanted.options,
+        let is_daily = now >= self.next_reemit;
+        let daily = Ask {
+            reemit: is_daily,
+            in_full: is_daily,
+            ..Ask::default()
         };
+        let wanted = merge(daily, self.wanted.take().unwrap_or_default());
+        let ask = merge(std::mem::take(&mut self.unserved), wanted);
         self.asking = Some(ask);
         self.not_before = now + self.timing.interval_min;
         Some(ask)
@@ -147,7 +152,7 @@ impl Poller {
                 Some(Ask { options, ..ask })
             }
             Answer::Refused => {
-                self.keep_reemit(now, ask);
+                self.keep(now, ask);
                 None
             }
             Answer::Later(wish) => {
@@ -155,7 +160,7 @@ impl Poller {
                 if let Some(wish) = wish {
                     let longest = limits::RETRY_AFTER_MAX.max(self.timing.interval_min);
                     let wish = wish.clamp(self.timing.interval_min, longest);
-                    self.held_by_server = now + wish.min(HELD_MAX);
+                    self.held_by_server = now + wish.min(limits::RETRY_AFTER_HELD_MAX);
                     // All who were told the same would come back in the same second.
                     delay = wish + delay.mul_f64(chance);
                 }
@@ -164,15 +169,17 @@ impl Poller {
                 if self.wanted.is_none() {
                     self.not_before = now + delay;
                 }
-                self.keep_reemit(now, ask);
+                self.keep(now, ask);
                 None
             }
         }
     }
 
-    /// A failed re-emission is due again with the next regular poll, not at once.
-    fn keep_reemit(&mut self, now: Uptime, ask: Ask) {
-        if ask.reemit && now >= self.next_reemit {
+    /// What a failed request was made for is not lost with it: a user's `force` goes with the
+    /// next one, and so does a re-emission, which does not make it come sooner.
+    fn keep(&mut self, now: Uptime, ask: Ask) {
+        self.unserved = merge(self.unserved, ask);
+        if now >= self.next_reemit {
             self.next_reemit = self.next_poll;
         }
     }
@@ -207,6 +214,7 @@ impl Poller {
 pub(super) const fn merge(one: Ask, two: Ask) -> Ask {
     Ask {
         reemit: one.reemit || two.reemit,
+        in_full: one.in_full || two.in_full,
         options: one.options.or(two.options),
     }
 }
@@ -232,6 +240,7 @@ mod tests {
     const fn ask(options: Options) -> Ask {
         Ask {
             reemit: true,
+            in_full: false,
             options,
         }
     }
@@ -322,14 +331,7 @@ mod tests {
         poller.on_answer(at(0), Answer::Later(None), 1.0);
         poller.on_request(at(1), ask(FORCE));
         assert_eq!(poller.wake_at(), at(11));
-        let ask = poller.on_time(at(11)).unwrap();
-        assert_eq!(
-            ask,
-            Ask {
-                reemit: true,
-                options: FORCE
-            }
-        );
+        assert_eq!(poller.on_time(at(11)), Some(ask(FORCE)));
     }
 
     #[test]
@@ -504,6 +506,47 @@ mod tests {
             now = poller.wake_at();
         }
         assert!((2..=3).contains(&emitted), "{emitted}");
+    }
+
+    #[test]
+    fn r_poll_6_once_a_day_it_is_asked_without_a_condition() {
+        let mut poller = poller(false);
+        let (mut now, mut in_full) = (at(0), 0);
+        while now < at(24 * 3600) {
+            in_full += usize::from(poller.on_time(now).is_some_and(|ask| ask.in_full));
+            poller.on_answer(now, Answer::Unchanged, 0.0);
+            now = poller.wake_at();
+        }
+        assert_eq!(in_full, 0);
+        let ask = poller.on_time(at(24 * 3600 + 900)).unwrap();
+        assert!(ask.in_full && ask.reemit);
+    }
+
+    /// What a user asked for is served by the first request that gets an answer, and it makes
+    /// none come sooner.
+    #[test]
+    fn s_poll_24_what_a_failed_request_was_made_for_goes_with_the_next() {
+        for answer in [Answer::Later(None), Answer::Refused] {
+            let mut poller = poller(false);
+            poller.on_time(at(0));
+            poller.on_answer(at(0), Answer::Unchanged, 0.0);
+            poller.on_request(at(20), ask(FORCE));
+            assert!(poller.on_time(at(20)).is_some());
+            poller.on_answer(at(21), answer, 1.0);
+            assert!(!poller.is_wanted());
+            let mut now = poller.wake_at();
+            assert!(now > at(31), "{answer:?}: {now:?}");
+            assert_eq!(poller.on_time(now), Some(ask(FORCE)));
+            poller.on_answer(now, answer, 1.0);
+            now = poller.wake_at();
+            // What comes in meanwhile adds up with it.
+            poller.on_request(now, Ask::default());
+            assert_eq!(poller.on_time(now), Some(ask(FORCE)));
+            let emit = poller.on_answer(now, Answer::Unchanged, 0.0);
+            assert_eq!(emit, Some(ask(FORCE)));
+            now = poller.wake_at();
+            assert_eq!(poller.on_time(now), Some(Ask::default()), "served once");
+        }
     }
 
     #[test]
