@@ -270,8 +270,7 @@ impl Agent {
         Ok(backend)
     }
 
-    /// The backend, once this device is registered; `None` when there is none, or it will
-    /// have nothing of it.
+    /// The backend, once this device is registered; `None` when there is none.
     async fn registered(&self, trigger: Arc<Trigger>) -> Option<Arc<dyn Remote>> {
         let Some((registration, is_kept)) = &self.registering else {
             return self.remote.clone();
@@ -283,18 +282,16 @@ impl Agent {
                 remote,
                 store: Arc::new(Files::below(&self.config.dirs.config)),
                 clock: self.tools.clock.clone(),
+                board: self.tools.board.clone(),
                 trigger,
                 record: registration.record.clone(),
                 is_kept: *is_kept,
                 interval_min: config.poll_min_interval,
             });
-            match record.await {
-                Some(record) => self.admit(config, &record.remote.api_key).map(Some),
-                None => Ok(None),
-            }
+            self.admit(config, &record.await.remote.api_key)
         };
         match admitted.await {
-            Ok(remote) => remote,
+            Ok(remote) => Some(remote),
             Err(Failed(why)) => {
                 log::error!("{why}");
                 None

@@ -133,9 +133,11 @@ impl Registrar {
                 }
             }
             304 => Ok(Confirmed::Unknown),
-            401 => Ok(Confirmed::OtherKey),
-            _ => {
-                let said = body_of(&mut response).await.unwrap_or_default();
+            status => {
+                let said = body_of(&mut response).await?;
+                if status == 401 && is_own(&said) {
+                    return Ok(Confirmed::OtherKey);
+                }
                 Err(self.refusal(&response, &said, record))
             }
         }
@@ -146,25 +148,33 @@ impl Registrar {
         let uuid = percent_encode_segment(&record.uuid);
         let target = format!("{base}/v7/device?$select=id&$filter=uuid%20eq%20'{uuid}'");
         let mut response = self.send(("GET", &target), &self.key, None).await?;
-        let said = body_of(&mut response).await;
-        let found = match response.status() {
-            200 => said?,
-            400..=404 => return Ok(false),
-            _ => return Err(self.refusal(&response, &said.unwrap_or_default(), record)),
+        let said = body_of(&mut response).await?;
+        match response.status() {
+            200 => {}
+            401 | 403 if is_own(&said) => return Ok(false),
+            _ => return Err(self.refusal(&response, &said, record)),
+        }
+        let found: Value = serde_json::from_slice(&said).map_err(|error| unreadable(&error))?;
+        let Some(rows) = found["d"].as_array() else {
+            return Err(later("the backend's answer is no list of devices".into()));
         };
-        let found: Value = serde_json::from_slice(&found).map_err(|error| unreadable(&error))?;
-        let Some(id) = found["d"][0]["id"].as_u64() else {
+        // None that this key may see.
+        let Some(id) = rows.first().and_then(|row| row["id"].as_u64()) else {
             return Ok(false);
         };
         let target = format!("{base}/api-key/device/{id}/device-key");
         let body = format!("{{\"apiKey\":{}}}", quoted(&record.remote.api_key));
         let body = Some(body.as_bytes());
         let mut response = self.send(("POST", &target), &self.key, body).await?;
-        let said = body_of(&mut response).await;
+        let said = body_of(&mut response).await?;
         match response.status() {
-            200 => Ok(true),
-            400..=404 => Ok(false),
-            _ => Err(self.refusal(&response, &said.unwrap_or_default(), record)),
+            // The key, as a JSON string: nobody else's page ends the registration well.
+            200 if serde_json::from_slice::<String>(&said).is_ok() => Ok(true),
+            200 => Err(later(
+                "the backend's answer to the new key is no key".into(),
+            )),
+            401 | 403 if is_own(&said) => Ok(false),
+            _ => Err(self.refusal(&response, &said, record)),
         }
     }
 
@@ -203,6 +213,12 @@ fn refused(status: u16, body: &[u8], record: &Record) -> (Retry, String) {
         (400, Some(_)) => (
             Retry::Never,
             "takes a value of the registration for malformed".to_owned(),
+        ),
+        (400..=404, None) if !is_own(body) => (
+            Retry::Slowly,
+            "does not say so in its own words (is something between, or --remote-api-endpoint \
+             another server?)"
+                .to_owned(),
         ),
         (401, _) if !body.is_empty() => (
             Retry::Slowly,
@@ -259,6 +275,12 @@ fn asked(record: &Record, about: &About) -> String {
 /// A JSON string.
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
+}
+
+/// Whether the backend itself says it: nothing, or JSON. What stands between talks HTML
+/// (remote-api 1.3, 0.7 row 10).
+fn is_own(body: &[u8]) -> bool {
+    body.is_empty() || serde_json::from_slice::<&RawValue>(body).is_ok()
 }
 
 fn echo(record: &Record, said: &[u8]) -> Result<Registered, Trouble> {

@@ -398,12 +398,13 @@ fn s_reg_14_fd_45_each_refusal_has_its_sentence_and_no_loop() {
     let rows = [
         (400, json!("Device type must be a valid string").to_string(), "malformed: \"Device type must", true),
         (400, String::new(), "refuses the registration", false),
-        (400, "<html>Bad\n<b>Request</b>".into(), "refuses the registration: <html>Bad <b>Request", false),
+        (400, "<html>Bad\n<b>Request</b>".into(), "another server?): <html>Bad <b>Request", false),
         (401, r#"{"error":"API key required"}"#.into(), "does not know the provisioning key", false),
         (401, String::new(), "not one of fleet 1", false),
         (403, json!("no").to_string(), "does not want this device", false),
         (404, json!("Unknown device type generic-amd64").to_string(), "no device type 'generic-amd64'", true),
-        (404, "nothing here".into(), "is --remote-api-endpoint the address of the API?", false),
+        (404, String::new(), "is --remote-api-endpoint the address of the API?", false),
+        (404, "nothing here".into(), "another server?): nothing here", false),
         (413, "<html>".into(), "answers 413 and refuses", false),
     ];
     for (status, body, want, is_last) in rows {
@@ -421,12 +422,20 @@ fn s_reg_14_fd_45_each_refusal_has_its_sentence_and_no_loop() {
         assert!(agent.log().contains(&format!("answers {status}")));
         assert_eq!((mock.posts().len(), identity(&dir)), (1, None), "{status}");
         assert_no_key_is_shown(&agent, &[KEY]);
+        let shown = agent.get("/v3/status?detail=true")["backend"].clone();
+        let shown = shown.as_str().unwrap_or_default();
+        assert!(
+            shown.starts_with("this device is not registered: ") && shown.contains(want),
+            "{status}: {shown}"
+        );
+        // Whoever asks for a poll gets an answer, and it does not last for ever (D-17).
+        assert_eq!(agent.call("POST", "/v1/update", None).0, 202);
         if !is_last {
             // The operator has put it right and says so.
-            assert_eq!(agent.call("POST", "/v1/update", None).0, 202);
             until("the next try", || (mock.posts().len() == 2).then_some(()));
             assert_eq!(mock.posts()[0].body, mock.posts()[1].body);
         }
+        agent.wait_for("done");
         assert_eq!(agent.stop(), Some(0));
     }
 }
@@ -462,6 +471,50 @@ fn s_reg_15_s_net_12_what_may_pass_is_tried_again_until_it_does() {
     let posts = mock.posts();
     assert_eq!(posts.len(), 5);
     assert!(posts.iter().all(|post| post.body == posts[0].body));
+}
+
+/// Only the backend's own word says that a uuid is somebody else's: what stands between, and
+/// answers in its place, is waited for.
+#[test]
+fn s_reg_13_r_reg_5_whoever_stands_between_does_not_end_it() {
+    let page = "<html>login</html>";
+    let mock = Mock::start(move |seen, before| {
+        let what = seen.what.as_str();
+        match (what.starts_with("GET /v7/"), before) {
+            _ if seen.is_register() => text(409, "\"uuid\" must be unique."),
+            _ if what.starts_with("POST /api-key/") => match before {
+                0 => text(401, page),
+                1 => text(200, page),
+                2 => text(404, ""),
+                _ => text(401, ""),
+            },
+            (true, 0) => text(401, page),
+            (true, 1) => text(404, ""),
+            (true, 2) => text(200, page),
+            (true, 3) => reply(200, &json!({"portal": true})),
+            (true, _) => reply(200, &json!({"d": [{"id": 53}]})),
+            (false, 0) => text(401, page),
+            (false, _) => text(401, ""),
+        }
+    });
+    let dir = Scratch::new();
+    let agent = start(&dir, registers(&mock.url));
+    // One for each of the answers but the last.
+    let end = until("the end", || {
+        let _ = agent.call("POST", "/v1/update", None);
+        let log = agent.log();
+        log.contains("runs unmanaged until").then_some(log)
+    });
+    assert!(end.contains("belongs to a device with another key"));
+    let count = |what: &str| mock.count(what);
+    assert_eq!(count("GET /device/"), 2);
+    assert_eq!(count("POST /api-key/"), 4);
+    assert_eq!(
+        count("GET /v7/"),
+        8,
+        "once more for each try of the exchange"
+    );
+    assert_eq!((mock.posts().len(), identity(&dir)), (1, None));
 }
 
 #[test]

@@ -10,9 +10,10 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::base::{hash, random};
-use crate::flows::poll::Trigger;
+use crate::flows::poll::{Trigger, answered};
 use crate::limits;
 use crate::model::identity::Record;
+use crate::plan::board::Shared;
 use crate::world::clock::Clock;
 use crate::world::registration::{Registered, Registration, Retry, Trouble};
 use crate::world::store::{Store, StoreError};
@@ -40,6 +41,8 @@ pub struct Register {
     pub store: Arc<dyn Store>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Where it is shown why this device is not registered.
+    pub board: Shared,
     /// Requests not to wait any longer than is needed.
     pub trigger: Arc<Trigger>,
     /// Who this device wants to be.
@@ -50,15 +53,20 @@ pub struct Register {
     pub interval_min: Duration,
 }
 
-/// Runs until the device is registered; `None` when it cannot be, with these arguments.
-pub async fn run(mut register: Register) -> Option<Record> {
+/// Runs until the device is registered. When it cannot be, with these arguments, it never
+/// ends: whoever asks for a poll is told so.
+pub async fn run(mut register: Register) -> Record {
     let now = register.clock.now();
     let mut machine = Registrar::new(register.is_kept, register.interval_min, now);
-    let mut asked = 0;
+    // The last wish of a user that was heard, and whether it is still to be acted on.
+    let (mut asked, mut is_wanted) = (0, false);
     loop {
         let next = machine.next(register.clock.now());
         match next {
             Do::Wait(until) => {
+                if !is_wanted && !register.trigger.is_newer(asked) {
+                    answered(&register.board, register.clock.now());
+                }
                 // The wish of a user stays where it is, for the first poll.
                 let wish = async { Some(register.trigger.pulled(asked).await) };
                 let slept = async {
@@ -66,23 +74,39 @@ pub async fn run(mut register: Register) -> Option<Record> {
                     None
                 };
                 if let Some(newer) = future::or(slept, wish).await {
-                    asked = newer;
+                    (asked, is_wanted) = (newer, true);
                     machine.on_request(register.clock.now());
                 }
             }
-            Do::Done => return Some(register.record),
+            Do::Done => {
+                register.board.change(|board| board.backend_down = None);
+                return register.record;
+            }
             Do::Stop => {
                 log::error!(
                     "this device is not registered and runs unmanaged until it is started again"
                 );
-                return None;
+                loop {
+                    answered(&register.board, register.clock.now());
+                    asked = register.trigger.pulled(asked).await;
+                }
             }
-            step => register.step(&mut machine, step).await,
+            step => {
+                register.step(&mut machine, step).await;
+                is_wanted = false;
+            }
         }
     }
 }
 
 impl Register {
+    /// Shows why this device is not registered.
+    fn tell(&self, why: &str) {
+        let why = format!("this device is not registered: {why}");
+        self.board
+            .change(|board| board.backend_down = Some(why.into()));
+    }
+
     async fn step(&mut self, machine: &mut Registrar, step: Do) {
         let (clock, chance) = (self.clock.clone(), fastrand::f64());
         match step {
@@ -93,24 +117,26 @@ impl Register {
             Do::Register => {
                 let came = self.remote.register(&self.record).await;
                 self.take(&came);
-                let came = came.as_ref().map_err(noted);
+                let came = came.as_ref().map_err(|trouble| self.noted(trouble));
                 machine.on_registered(clock.now(), came, chance);
             }
             Do::Confirm => {
                 let came = self.remote.confirm(&self.record).await;
-                let came = came.map_err(|trouble| noted(&trouble));
+                let came = came.map_err(|trouble| self.noted(&trouble));
                 machine.on_confirmed(clock.now(), came, chance);
             }
             Do::GiveKey => {
                 let came = self.remote.give_key(&self.record).await;
                 if matches!(came, Ok(false)) {
-                    log::error!(
+                    let why = format!(
                         "the uuid {} belongs to a device with another key, and the provisioning \
                          key may not change that: give another --uuid, or the key of that device",
                         self.record.uuid
                     );
+                    log::error!("{why}");
+                    self.tell(&why);
                 }
-                let came = came.map_err(|trouble| noted(&trouble));
+                let came = came.map_err(|trouble| self.noted(&trouble));
                 machine.on_key_given(clock.now(), came, chance);
             }
             Do::DrawKey => match random::hex(16) {
@@ -120,7 +146,9 @@ impl Register {
                     machine.on_drawn();
                 }
                 Err(error) => {
-                    log::error!("no key can be drawn: {error}");
+                    let why = format!("no key can be drawn: {error}");
+                    log::error!("{why}");
+                    self.tell(&why);
                     machine.on_confirmed(clock.now(), Err(Retry::Later(None)), chance);
                 }
             },
@@ -139,10 +167,14 @@ impl Register {
                 log::warn!("the backend gave this device another key, which is taken");
                 self.record.remote.api_key.clone_from(key);
             }
-            Ok(Registered::Another) => log::error!(
-                "the backend registered another uuid than {}: it is not what it should be",
-                self.record.uuid
-            ),
+            Ok(Registered::Another) => {
+                let why = format!(
+                    "the backend registered another uuid than {}: it is not what it should be",
+                    self.record.uuid
+                );
+                log::error!("{why}");
+                self.tell(&why);
+            }
             Ok(Registered::UuidTaken | Registered::KeyTaken) => {
                 log::warn!("the backend has this device already: is it this one?");
             }
@@ -153,13 +185,19 @@ impl Register {
     async fn keep(&self) -> bool {
         let path = candidate_path(&self.record.remote.api_endpoint);
         let kept = self.put(&path).await;
-        kept.map_err(|error| log::error!("{error}; nothing is sent before it is written down"))
-            .is_ok()
+        kept.map_err(|error| {
+            let why = format!("{error}; nothing is sent before it is written down");
+            log::error!("{why}");
+            self.tell(&why);
+        })
+        .is_ok()
     }
 
     async fn settle(&self) -> bool {
         if let Err(error) = self.put(IDENTITY).await {
-            log::error!("this device is registered and its identity is not written down: {error}");
+            let why = format!("the backend has it, and its identity is not written down: {error}");
+            log::error!("registering: {why}");
+            self.tell(&why);
             return false;
         }
         let path = candidate_path(&self.record.remote.api_endpoint);
@@ -180,18 +218,19 @@ impl Register {
         })?;
         self.store.put(path, &bytes).await
     }
-}
 
-/// The log's line about a request that brought nothing.
-fn noted(trouble: &Trouble) -> Retry {
-    let said = &trouble.said;
-    match trouble.retry {
-        Retry::Later(_) => log::warn!("registering: {said}; it is tried again"),
-        Retry::Slowly => log::error!(
-            "registering: {said}; it is tried again every {} min",
-            limits::REGISTER_REFUSED_RETRY.as_secs() / 60
-        ),
-        Retry::Never => log::error!("registering: {said}"),
+    /// The log's line about a request that brought nothing; the same is shown.
+    fn noted(&self, trouble: &Trouble) -> Retry {
+        let said = &trouble.said;
+        match trouble.retry {
+            Retry::Later(_) => log::warn!("registering: {said}; it is tried again"),
+            Retry::Slowly => log::error!(
+                "registering: {said}; it is tried again every {} min",
+                limits::REGISTER_REFUSED_RETRY.as_secs() / 60
+            ),
+            Retry::Never => log::error!("registering: {said}"),
+        }
+        self.tell(said);
+        trouble.retry
     }
-    trouble.retry
 }

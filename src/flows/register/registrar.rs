@@ -163,7 +163,7 @@ impl Registrar {
                 if let Some(wish) = wish {
                     let wish = wish.clamp(self.interval_min, limits::RETRY_AFTER_MAX);
                     self.not_before = now + wish;
-                    self.held_by_server = now + wish;
+                    self.held_by_server = now + wish.min(limits::RETRY_AFTER_HELD_MAX);
                 }
             }
             Retry::Slowly => {
@@ -240,6 +240,12 @@ mod tests {
             it.next(at(17)),
             Do::Wait(at(17) + limits::RETRY_AFTER_MAX),
             "clamped"
+        );
+        it.on_request(at(18));
+        assert_eq!(
+            it.next(at(18)),
+            Do::Wait(at(77)),
+            "a user waits for a minute"
         );
         let mut it = registrar(true);
         it.on_registered(at(0), Err(Retry::Later(Some(7 * S))), 0.0);
