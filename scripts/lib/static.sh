@@ -83,26 +83,30 @@ python_venv_up() {
 
 # lean_up TARGET: LEAN_FLAGS for rustc, and CFLAGS for the target, that leave out what a stripped agent has no use for.
 lean_up() {
-  local dir=$CACHE/lean object from zig=(zig) abi
+  local dir=$CACHE/lean object from zig=(zig) abi rust_thumb= c_thumb= \
+    outline=" -C llvm-args=-enable-machine-outliner=always -C llvm-args=-machine-outliner-reruns=3"
   mkdir -p "$dir"
   command -v zig >/dev/null || zig=(python3 -m ziglang)
   [ -z "${CARGO_ZIGBUILD_ZIG_PATH:-}" ] || zig=("$CARGO_ZIGBUILD_ZIG_PATH")
   case $1 in
-    armv7-*) abi="arm-linux-musleabihf -mcpu=generic+v7a" ;;
-    arm-*) abi="arm-linux-musleabihf -mcpu=arm1176jzf_s" ;;
+    # Thumb-2, which each ARMv7 has, takes a quarter less than ARM instructions do.
+    armv7-*) abi="arm-linux-musleabihf -mcpu=generic+v7a" rust_thumb=" -C target-feature=+thumb-mode" c_thumb=" -mthumb" ;;
+    # An agent whose code was outlined for ARMv6 ends with a segmentation fault as it starts its first thread.
+    arm-*) abi="arm-linux-musleabihf -mcpu=arm1176jzf_s" outline= ;;
     *) abi=${1%%-*}-linux-musl ;;
   esac
   object=$dir/$1.o
   # shellcheck disable=SC2086
-  "${zig[@]}" cc -target $abi -Os -ffunction-sections -fno-asynchronous-unwind-tables -c "$ROOT/scripts/lib/lean.c" -o "$object" ||
+  "${zig[@]}" cc -target $abi -Os$c_thumb -ffunction-sections -fno-asynchronous-unwind-tables -c "$ROOT/scripts/lib/lean.c" -o "$object" ||
     die "zig does not compile scripts/lib/lean.c for $1"
-  # The outliner runs again on what it made; a jump table may have a quarter of holes, not 60 %: eight bytes each.
-  LEAN_FLAGS="-Z pre-link-args=$object -C llvm-args=-machine-outliner-reruns=3 -C llvm-args=-optsize-jump-table-density=75"
+  # The outliner makes functions of what the machine code has more than once, and again of what it made: 3 %.
+  # A jump table may have a quarter of holes, not 60 %: eight bytes each.
+  LEAN_FLAGS="-Z pre-link-args=$object -C llvm-args=-optsize-jump-table-density=75$outline$rust_thumb"
   # A panic's location is a path of the crate, not of the machine that built it.
   cargo fetch -q --target "$1" </dev/null >&2 || true
   for from in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
     LEAN_FLAGS+=" --remap-path-prefix=${from%/}=."
   done
   LEAN_FLAGS+=" --remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust/library=std"
-  export "CFLAGS_${1//-/_}=-fno-asynchronous-unwind-tables -include $ROOT/scripts/lib/lean.h"
+  export "CFLAGS_${1//-/_}=-fno-asynchronous-unwind-tables$c_thumb -include $ROOT/scripts/lib/lean.h"
 }
