@@ -54,6 +54,12 @@ pub const STOP_GRACE_DEFAULT: Duration = Duration::from_secs(10);
 pub const PULL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Wait before the engine's socket is tried again.
 pub const ENGINE_RETRY: Duration = Duration::from_secs(2);
+/// What of each stream of a command in a container is kept; the rest is dropped.
+pub const EXEC_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// The end of such a command is looked for so often once its output has ended...
+pub const EXEC_LOOKS_MAX: u32 = 50;
+/// ...and so far apart.
+pub const EXEC_LOOK: Duration = Duration::from_millis(100);
 /// Events of an action of ours may come so long after its answer.
 pub const OWN_EVENT_DELAY: Duration = Duration::from_secs(1);
 /// Actions of ours that are remembered for that; the oldest is forgotten.
@@ -95,6 +101,26 @@ pub const SHUTDOWN_REPORT: Duration = Duration::from_secs(2);
 /// What is staged in a directory that others write to as well, and older than this, belongs to
 /// a writer that is gone.
 pub const STAGED_AGE_MAX: Duration = Duration::from_secs(60);
+/// A command in the legacy supervisor's container (R-TKO-6).
+pub const TAKEOVER_EXEC: Duration = Duration::from_secs(30);
+/// Its restart (R-TKO-6).
+pub const TAKEOVER_RESTART: Duration = Duration::from_secs(120);
+/// What is so now and then, while a machine starts, is tried again for so long (R-TKO-5)...
+pub const TAKEOVER_BUDGET: Duration = Duration::from_secs(120);
+/// ...and so often.
+pub const TAKEOVER_RETRY: Duration = Duration::from_secs(1);
+/// Its container may be absent for so long...
+pub const TAKEOVER_ABSENT: Duration = Duration::from_secs(60);
+/// ...while the machine is up for less than this.
+pub const TAKEOVER_BOOT: Duration = Duration::from_secs(300);
+/// Who takes over or hands back waits so long for another one, or for an agent that ends...
+pub const TAKEOVER_TURN: Duration = Duration::from_secs(15);
+/// ...and looks so often.
+pub const TAKEOVER_LOOK: Duration = Duration::from_millis(100);
+/// `/ping` of a local API is answered within this, or not at all.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a takeover it has so long to answer (R-TKO-8).
+pub const TAKEOVER_ANSWER: Duration = Duration::from_secs(120);
 
 /// Reports start at least so far apart (R-REP-6).
 pub const REPORT_INTERVAL_MIN: Duration = Duration::from_secs(10);

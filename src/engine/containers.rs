@@ -303,6 +303,18 @@ impl Docker {
         self.list("/containers/json?all=true", ours).await
     }
 
+    /// Ids of the containers that this agent made, by its own label, in whatever form (D-08).
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    #[cfg(feature = "legacy")]
+    pub async fn list_own(&self) -> Result<Vec<String>, EngineError> {
+        let own = |labels: Option<&Labels<'_>>| {
+            labels.is_some_and(|labels| labels.contains_key(labels::CONFIG))
+        };
+        self.list("/containers/json?all=true", own).await
+    }
+
     /// Ids of the listed containers whose labels are right.
     async fn list(
         &self,

@@ -27,6 +27,10 @@ pub mod container;
 mod containers;
 mod elements;
 mod events;
+#[cfg(feature = "legacy")]
+mod exec;
+#[cfg(feature = "legacy")]
+mod frames;
 mod images;
 pub mod labels;
 mod networks;

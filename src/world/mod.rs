@@ -19,6 +19,8 @@ pub mod registration;
 pub mod registry;
 pub mod remote;
 pub mod store;
+#[cfg(feature = "legacy")]
+pub mod takeover;
 
 /// A call under way.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
