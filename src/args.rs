@@ -25,6 +25,10 @@ pub enum Command {
     Volumes(Option<String>),
     /// Judge a document offline (D-33): the words behind `check`.
     Check(Vec<String>),
+    /// Run the agent as a device's container does (state-engine 10.5): the words behind `start`.
+    Start(Vec<OsString>),
+    /// Ask the agent of this container whether it works (state-engine 10.6).
+    Healthcheck,
 }
 
 /// Every option's value as typed; `None` when neither option nor variable is there.
@@ -153,6 +157,11 @@ pub fn parse(
             }
             lexopt::Arg::Value(word) if word == "local-key" => return Ok(Command::LocalKey),
             lexopt::Arg::Value(word) if word == "volumes" => return volumes(parser),
+            lexopt::Arg::Value(word) if word == "healthcheck" => return Ok(Command::Healthcheck),
+            lexopt::Arg::Value(word) if word == "start" => {
+                let rest = parser.raw_args().map_err(usage)?;
+                return Ok(Command::Start(rest.collect()));
+            }
             lexopt::Arg::Value(word) if word == "check" => {
                 let rest = parser.raw_args().map_err(usage)?;
                 let rest = rest.map(|word| word.to_string_lossy().into_owned());
@@ -263,7 +272,10 @@ pub fn help() -> String {
          helios local-key            print the key of the local API\n       \
          helios check [OPTIONS] FILE judge a target document offline\n       \
          helios volumes              list volumes, and who uses them\n       \
-         helios volumes --remove VOLUME  remove an unused one and its data\n\n\
+         helios volumes --remove VOLUME  remove an unused one and its data\n       \
+         helios start [OPTIONS]      run it as a device's container: BALENA_* variables are\n                                   \
+         translated, a legacy supervisor is taken over from\n       \
+         helios healthcheck          ask the agent of this container whether it works\n\n\
          A volume is used when a container mounts it, running or not, or when the last\n\
          accepted target names it, as far as this user can read that.\n\n\
          Every option can come from the environment: --local-api-address is\n\

@@ -480,7 +480,10 @@ fn registry_host(text: &str) -> Result<String, Usage> {
 }
 
 /// `IP:PORT`, a path, or either behind `tcp:` or `unix:` (D-27).
-fn api_address(text: &str) -> Result<ApiAddress, Usage> {
+///
+/// # Errors
+/// [`Usage`] when it is none of them.
+pub fn api_address(text: &str) -> Result<ApiAddress, Usage> {
     let wrong = |why: &str| Usage(format!("--local-api-address '{text}': {why}"));
     if let Some(path) = text.strip_prefix("unix:") {
         let path = path.strip_prefix("//").unwrap_or(path);

@@ -13,6 +13,7 @@
 //! | [`remote`] | the backend over `http` |
 //! | [`store`] | small files that survive power cuts |
 //! | [`host`] | this machine: clocks, directories, facts |
+//! | `legacy` | the old supervisor: taking over from it, and handing back |
 //! | [`plan`] | jobs and rules for the planner |
 //! | [`flows`] | api, poll, seek, report: each a driver and a machine |
 //!
@@ -30,6 +31,8 @@ pub mod host;
 pub mod http;
 pub mod identity;
 pub mod intake;
+#[cfg(feature = "legacy")]
+pub mod legacy;
 pub mod limits;
 pub mod log;
 pub mod model;
@@ -38,7 +41,10 @@ pub mod remote;
 pub mod run;
 #[cfg(test)]
 mod sim;
+pub mod start;
 pub mod store;
+#[cfg(feature = "legacy")]
+pub mod takeover;
 #[cfg(test)]
 mod tidy;
 pub mod volumes;

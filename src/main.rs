@@ -1,5 +1,6 @@
 //! The agent: arguments in, exit code out. Everything else is in the library.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -7,7 +8,7 @@ use helios::args::{self, Args, Command, Usage};
 use helios::config::{self, Dirs};
 use helios::identity::Identity;
 use helios::run::{self, Failed};
-use helios::volumes;
+use helios::{start, volumes};
 
 fn main() -> ExitCode {
     match command() {
@@ -44,12 +45,12 @@ fn command() -> Result<ExitCode, Stop> {
         .first()
         .map(std::path::Path::new)
         .and_then(|path| path.file_name());
-    if program.is_some_and(|name| name == "helios-legacy-takeover") {
-        let why = "helios-legacy-takeover: taking over from a legacy supervisor is not part of \
-                   this version yet";
-        return Err(Usage(why.to_owned()).into());
+    let is_takeover = program.is_some_and(|name| name == "helios-legacy-takeover");
+    let typed = typed.into_iter().skip(1);
+    if is_takeover {
+        return takeover(typed);
     }
-    match args::parse(typed.into_iter().skip(1), |name| std::env::var_os(name))? {
+    match args::parse(typed, |name| std::env::var_os(name))? {
         Command::Help => print(&args::help()),
         Command::Version => print(&format!("helios {}\n", env!("CARGO_PKG_VERSION"))),
         Command::LocalKey => print(&format!(
@@ -63,18 +64,61 @@ fn command() -> Result<ExitCode, Stop> {
             print(&text)
         }
         Command::Check(words) => Ok(helios::check::main(&words)),
-        Command::Run(args) => agent(&args),
+        Command::Run(args) => {
+            helios::log::start(env("RUST_LOG").as_deref());
+            agent(&args, &env)
+        }
+        Command::Start(rest) => start(rest),
+        Command::Healthcheck => print(&start::healthcheck(&env)?),
     }
 }
 
-fn agent(args: &Args) -> Result<ExitCode, Stop> {
-    helios::log::start(env("RUST_LOG").as_deref());
-    let identity = Identity::below(&Dirs::from_env(&env).config);
+fn agent(args: &Args, env: &impl Fn(&str) -> Option<String>) -> Result<ExitCode, Stop> {
+    let identity = Identity::below(&Dirs::from_env(env).config);
     let registers_at = config::registers_at(args)?;
     let known = identity.known(registers_at.as_deref(), config::is_identity_given(args))?;
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
-    run::run(config::config(args, &env, &known, &read)?)?;
+    run::run(config::config(args, env, &known, &read)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The agent of a device's container: its variables are another's, and an older supervisor
+/// may be there.
+fn start(rest: Vec<OsString>) -> Result<ExitCode, Stop> {
+    helios::log::start(env("RUST_LOG").as_deref());
+    let started = start::translate(&env)?;
+    for warning in &started.warnings {
+        log::warn!("{warning}");
+    }
+    let env = |name: &str| started.get(name, env);
+    let Command::Run(args) = args::parse(rest, |name| env(name).map(OsString::from))? else {
+        return Err(Usage("helios start takes only options of the agent".into()).into());
+    };
+    #[cfg(feature = "legacy")]
+    if let Some(wanted) = &started.takeover {
+        helios::takeover::begin(wanted, &env)?;
+    }
+    agent(&args, &env)
+}
+
+#[cfg(feature = "legacy")]
+fn takeover(typed: impl Iterator<Item = OsString>) -> Result<ExitCode, Stop> {
+    use helios::takeover::{self, args};
+    match args::parse(typed)? {
+        args::Command::Help => print(args::HELP),
+        args::Command::Version => print(&format!("helios {}\n", env!("CARGO_PKG_VERSION"))),
+        args::Command::Run(asked) => {
+            helios::log::start(env("RUST_LOG").as_deref());
+            takeover::main(&asked, &env)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+#[cfg(not(feature = "legacy"))]
+fn takeover(_: impl Iterator<Item = OsString>) -> Result<ExitCode, Stop> {
+    let why = "helios-legacy-takeover: this build knows no legacy supervisor";
+    Err(Usage(why.to_owned()).into())
 }
 
 /// A reader that went away is no reason to panic.

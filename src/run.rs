@@ -30,7 +30,7 @@ use crate::limits;
 use crate::plan::board::Board;
 use crate::plan::work::{Cancel, Tools};
 use crate::remote::{manifest::Reader, registry::Registries};
-use crate::store::Files;
+use crate::store::{self, Files};
 use crate::world::clock::Clock as _;
 use crate::world::engine::HostFacts;
 use crate::world::registry::Registry;
@@ -90,6 +90,7 @@ pub fn run(mut config: Config) -> Result<(), Failed> {
         log::warn!("{warning}");
     }
     std::fs::create_dir_all(&config.dirs.runtime).map_err(failed("make the runtime directory"))?;
+    let _alive = alive(&config.dirs.state)?;
     let signals = signals().map_err(failed("listen for signals"))?;
     Files::below(&config.dirs.config).clear_old();
     // Bound before the engine is asked (D-34).
@@ -117,6 +118,13 @@ pub fn run(mut config: Config) -> Result<(), Failed> {
     runtime.block_on(agent.run(listeners, signals));
     log::info!("stopped");
     Ok(())
+}
+
+/// Shows others that an agent uses this directory, as long as the file is open.
+fn alive(state_dir: &Path) -> Result<std::fs::File, Failed> {
+    let held = store::lock(state_dir, store::AGENT_LOCK, true);
+    let held = held.map_err(failed("lock the state directory"))?;
+    held.ok_or_else(|| Failed("the legacy supervisor is being handed back to right now".into()))
 }
 
 /// Says who this device is and where that is written down.
@@ -493,6 +501,23 @@ pub fn endpoint(engine: EngineAddress) -> Endpoint {
     match engine {
         EngineAddress::Unix(path) => Endpoint::Unix(path),
         EngineAddress::Tcp(host, port) => Endpoint::Tcp { host, port },
+    }
+}
+
+/// Where a local API is reached from its own machine.
+#[must_use]
+pub fn endpoint_of(api: &ApiAddress) -> Endpoint {
+    match api {
+        ApiAddress::Unix(path) => Endpoint::Unix(path.clone()),
+        ApiAddress::Tcp(address) => {
+            let ip = address.ip();
+            let host = match ip.is_unspecified() {
+                true => "127.0.0.1".to_owned(),
+                false => ip.to_string(),
+            };
+            let port = address.port();
+            Endpoint::Tcp { host, port }
+        }
     }
 }
 

@@ -19,6 +19,8 @@ const WALLS: &[(&str, &[&str])] = &[
     ("remote/", &["crate::engine", "crate::store", "crate::host", "crate::plan", "crate::flows"]),
     ("store/", &["crate::engine", "crate::remote", "crate::host", "crate::plan", "crate::flows", "crate::http"]),
     ("host/", &["crate::engine", "crate::remote", "crate::store", "crate::plan", "crate::flows", "crate::http"]),
+    ("legacy/", &["crate::engine", "crate::remote", "crate::store", "crate::host", "crate::plan", "crate::flows",
+        "Instant::now", "SystemTime", "std::fs", "std::env"]),
     ("plan/", &["crate::http", "crate::engine", "crate::remote", "crate::store", "crate::host", "crate::flows",
         "Instant::now", "SystemTime", "std::fs"]),
     ("flows/", &["crate::engine", "crate::remote", "crate::store", "crate::host", "Instant::now", "SystemTime", "std::fs"]),

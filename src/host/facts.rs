@@ -21,6 +21,19 @@ pub fn kernel() -> Option<String> {
     Some(release.trim().to_owned()).filter(|release| !release.is_empty())
 }
 
+/// How long the machine is up; for ever, when that cannot be read.
+#[cfg(feature = "legacy")]
+#[must_use]
+pub fn machine_up() -> std::time::Duration {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let secs = text
+        .split_whitespace()
+        .next()
+        .and_then(|secs| secs.parse().ok());
+    let up = secs.and_then(|secs| std::time::Duration::try_from_secs_f64(secs).ok());
+    up.unwrap_or(std::time::Duration::MAX)
+}
+
 /// Name and variant of the system that this program runs on, as it calls itself; neither
 /// in a container, which has a system of its own.
 #[must_use]

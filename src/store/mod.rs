@@ -28,6 +28,31 @@ use crate::limits;
 use crate::world::Pending;
 use crate::world::store::{Store, StoreError};
 
+/// Held, together with others of its kind, by every agent that uses a directory.
+pub const AGENT_LOCK: &str = "agent.lock";
+
+/// Takes a lock beside the documents below `root`, for as long as the file is open; shared
+/// with others who share it, or alone. `None`: somebody else holds it.
+///
+/// # Errors
+/// When the directory or the file cannot be made.
+pub fn lock(root: &Path, name: &str, is_shared: bool) -> io::Result<Option<File>> {
+    private_dir(root)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    let file = options.truncate(false).open(root.join(name))?;
+    let taken = if is_shared {
+        file.try_lock_shared()
+    } else {
+        file.try_lock()
+    };
+    match taken {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Documents below one directory.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -498,6 +523,19 @@ mod tests {
             fs::read(root.join("contents/0/.x.unreadable")).unwrap(),
             b"{"
         );
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn locks_are_shared_or_not_and_go_with_the_file() {
+        let root = scratch("turns");
+        let take = |is_shared| lock(&root, "x", is_shared).unwrap();
+        let (one, two) = (take(true), take(true));
+        assert!(one.is_some() && two.is_some() && take(false).is_none());
+        drop((one, two));
+        let alone = take(false);
+        assert!(alone.is_some() && take(true).is_none() && take(false).is_none());
+        assert!(lock(&root, "y", false).unwrap().is_some(), "another one");
         fs::remove_dir_all(root).unwrap();
     }
 

@@ -1,0 +1,4 @@
+//! The old supervisor. One day this room is deleted as a whole.
+
+pub mod settings;
+pub mod takeover;

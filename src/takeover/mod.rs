@@ -1,0 +1,367 @@
+//! `helios-legacy-takeover`: wires the steps of [`legacy::takeover`](crate::legacy::takeover)
+//! to this machine. `helios start` takes over the same way.
+
+use std::fs::{self, File, OpenOptions};
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_lite::future;
+
+use crate::config::{self, Dirs};
+use crate::engine::Docker;
+use crate::host::clock::SystemClock;
+use crate::host::facts;
+use crate::host::locks::SharedDirs;
+use crate::http::client::Endpoint;
+use crate::legacy::settings::{self, COMMAND};
+use crate::legacy::takeover::{self, Outcome, Takeover};
+use crate::limits;
+use crate::model::ServiceConfig;
+use crate::run::{Failed, endpoint, failed};
+use crate::start::ping;
+use crate::store::{AGENT_LOCK, Files, lock};
+use crate::world::Pending;
+use crate::world::clock::Clock;
+use crate::world::engine::{Engine as _, EngineError, Kind};
+use crate::world::host::Host as _;
+use crate::world::takeover::{Output, Settings, Start, Supervisor, Trouble, TroubleKind};
+
+pub mod args;
+
+use args::{By, Wanted};
+
+/// The mark of a restart that is due, upstream's too (R-TKO-1).
+const MARK: &str = "helios-legacy-takeover-breadcrumb";
+/// Of several who take over or hand back at once the others wait.
+const TURN_LOCK: &str = "takeover.lock";
+
+/// Takes over or hands back, and says what was done.
+///
+/// # Errors
+/// One sentence; another run goes on where this one ended.
+pub fn main(asked: &args::Takeover, env: &impl Fn(&str) -> Option<String>) -> Result<(), Failed> {
+    let host = asked.wanted.as_ref().map(|wanted| wanted.host.clone());
+    let port = asked.wanted.as_ref().map_or(0, |wanted| wanted.port);
+    let local = Local::new(env, asked.by, (host.unwrap_or_default(), port))?;
+    let local = Local {
+        force: asked.force,
+        ..local
+    };
+    let outcome = future::block_on(async {
+        match &asked.wanted {
+            Some(wanted) => local.take_over(wanted).await,
+            None => local.restore().await,
+        }
+    })?;
+    log::info!("{outcome}");
+    if let Outcome::Migrated(_) = outcome {
+        local.verify();
+    }
+    Ok(())
+}
+
+/// Takes over before the agent of a device's container begins. Whether the supervisor answers
+/// is seen meanwhile, on a thread that ends with it.
+///
+/// # Errors
+/// One sentence.
+pub fn begin(wanted: &Wanted, env: &impl Fn(&str) -> Option<String>) -> Result<(), Failed> {
+    let local = Local::new(env, By::Either, (wanted.host.clone(), wanted.port))?;
+    let outcome = future::block_on(local.take_over(wanted))?;
+    log::info!("{outcome}");
+    if let Outcome::Migrated(_) = outcome {
+        let thread = std::thread::Builder::new().name("legacy".into());
+        let spawned = thread.spawn(move || local.verify());
+        if let Err(error) = spawned {
+            log::warn!("whether the legacy supervisor came back is not looked at: {error}");
+        }
+    }
+    Ok(())
+}
+
+/// This machine, its engine, and the legacy supervisor on them.
+struct Local {
+    engine: Docker,
+    clock: SystemClock,
+    dirs: Dirs,
+    /// The host's name of the runtime directory.
+    host_runtime_dir: PathBuf,
+    by: By,
+    /// Where the supervisor answers after a takeover.
+    answers_at: (String, u16),
+    force: bool,
+}
+
+impl Local {
+    fn new(
+        env: &impl Fn(&str) -> Option<String>,
+        by: By,
+        answers_at: (String, u16),
+    ) -> Result<Local, Failed> {
+        let address = config::engine_address(env("DOCKER_HOST").as_deref());
+        let address = address.map_err(|usage| Failed(usage.0))?;
+        let dirs = Dirs::from_env(env);
+        let host_dir = ["HELIOS_HOST_RUNTIME_DIR", "BALENA_HOST_RUNTIME_DIR"];
+        let host_dir = host_dir.iter().find_map(|name| env(name));
+        let host_dir = host_dir.map(PathBuf::from).filter(|dir| dir.is_absolute());
+        fs::create_dir_all(&dirs.runtime).map_err(failed("make the runtime directory"))?;
+        Ok(Local {
+            engine: Docker::new(endpoint(address), Box::new(|_| None), true),
+            clock: SystemClock::start(),
+            host_runtime_dir: host_dir.unwrap_or_else(|| dirs.runtime.clone()),
+            dirs,
+            by,
+            answers_at,
+            force: false,
+        })
+    }
+
+    async fn take_over(&self, wanted: &Wanted) -> Result<Outcome, Failed> {
+        let store = self.store()?;
+        let _turn = self
+            .turn(TURN_LOCK, "another takeover is under way")
+            .await?;
+        let done = self.steps(&store).take_over(&wanted.settings()).await;
+        done.map_err(|trouble| Failed(format!("the takeover failed: {trouble}")))
+    }
+
+    async fn restore(&self) -> Result<Outcome, Failed> {
+        let store = self.store()?;
+        let _turn = self
+            .turn(TURN_LOCK, "another takeover is under way")
+            .await?;
+        // A running agent would make again what is removed, and would still be called.
+        let why = "an agent is running with this state directory: stop it first";
+        let _alone = self.turn(AGENT_LOCK, why).await?;
+        let done = self.steps(&store).restore().await;
+        done.map_err(|trouble| Failed(format!("handing back failed: {trouble}")))
+    }
+
+    fn steps<'a>(&'a self, store: &'a Files) -> Takeover<'a> {
+        Takeover {
+            supervisor: self,
+            store,
+            clock: &self.clock,
+            machine_up: facts::machine_up(),
+        }
+    }
+
+    fn store(&self) -> Result<Files, Failed> {
+        Files::shared(&self.dirs.state).map_err(failed("open the state directory"))
+    }
+
+    /// Waits for its turn.
+    async fn turn(&self, name: &str, why: &str) -> Result<File, Failed> {
+        let end = self.clock.now() + limits::TAKEOVER_TURN;
+        loop {
+            let taken = lock(&self.dirs.state, name, false);
+            if let Some(file) = taken.map_err(failed("lock the state directory"))? {
+                return Ok(file);
+            }
+            if self.clock.now() >= end {
+                return Err(Failed(why.to_owned()));
+            }
+            let next = self.clock.now() + limits::TAKEOVER_LOOK;
+            self.clock.sleep_until(next).await;
+        }
+    }
+
+    /// Says so when the supervisor does not come back (R-TKO-8).
+    fn verify(&self) {
+        let (host, port) = &self.answers_at;
+        if future::block_on(takeover::answers(self, &self.clock)) {
+            log::info!("the legacy supervisor answers at {host}:{port}");
+        } else {
+            let secs = limits::TAKEOVER_ANSWER.as_secs();
+            log::error!(
+                "the legacy supervisor does not answer at {host}:{port} since {secs} s; look at \
+                 its log, or hand back with helios-legacy-takeover --restore"
+            );
+        }
+    }
+
+    async fn in_container(
+        &self,
+        name: &str,
+        environment: &[String],
+        doing: &str,
+    ) -> Result<Output, Trouble> {
+        let exec = self.engine.exec(name, &COMMAND, environment);
+        let exec = async { exec.await.map_err(of_engine) };
+        self.within(limits::TAKEOVER_EXEC, doing, exec).await
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        doing: &str,
+        step: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<T, Trouble> {
+        let late = async {
+            self.clock.sleep_until(self.clock.now() + limit).await;
+            let said = format!("cannot {doing}: it is not done after {} s", limit.as_secs());
+            let kind = TroubleKind::TimedOut;
+            Err(Trouble { kind, said })
+        };
+        future::or(step, late).await
+    }
+
+    async fn restart_container(&self, name: &str) -> Result<(), Trouble> {
+        let patience = limits::TAKEOVER_RESTART;
+        let restart = self.engine.restart(name, patience);
+        let restart = async { restart.await.map_err(of_engine) };
+        let doing = format!("restart container '{name}'");
+        self.within(patience, &doing, restart).await
+    }
+
+    async fn remove_all_ours(&self) -> Result<usize, Trouble> {
+        let locks = SharedDirs::open(&self.host_runtime_dir, &self.dirs.runtime);
+        let mut found = Vec::new();
+        for id in self.engine.list_own().await.map_err(of_engine)? {
+            match self.engine.container(&id).await {
+                Ok((app, (name, container))) => found.push((app, name, container)),
+                Err(error) if error.kind == Kind::Gone => {}
+                Err(error) => return Err(of_engine(error)),
+            }
+        }
+        // All of them first: an app that must not be interrupted is not taken apart.
+        let runtime_dir = self.host_runtime_dir.display();
+        for (app, _, container) in &found {
+            let usual = || format!("{runtime_dir}/update-locks/{app}/{}", container.service);
+            let dir = container
+                .lock_dir
+                .as_deref()
+                .map_or_else(usual, str::to_owned);
+            if let Err(refused) = locks.lock(&dir, self.force) {
+                let said = format!("{refused}; try again later, or with --force");
+                let kind = TroubleKind::Lasting;
+                return Err(Trouble { kind, said });
+            }
+        }
+        for (_, name, container) in &found {
+            log::info!("removing container '{name}': the legacy supervisor runs the apps again");
+            let config = container.identity.as_ref();
+            let config = config.and_then(|it| ServiceConfig::from_json(&it.config).ok());
+            let grace = config.and_then(|config| config.stop_grace());
+            let grace = grace.unwrap_or(limits::STOP_GRACE_DEFAULT);
+            let id = &container.id;
+            self.engine.stop(id, grace).await.map_err(of_engine)?;
+            self.engine.remove(id).await.map_err(of_engine)?;
+        }
+        self.remove_networks().await?;
+        Ok(found.len())
+    }
+
+    /// They hold no data, and their addresses may be those that it is about to give out.
+    async fn remove_networks(&self) -> Result<(), Trouble> {
+        for (_, (_, network)) in self.engine.networks().await.map_err(of_engine)? {
+            if network.config.is_none() {
+                continue;
+            }
+            if let Err(error) = self.engine.remove_network(&network.id).await {
+                log::warn!("{error}");
+            }
+        }
+        Ok(())
+    }
+
+    fn mark_file(&self) -> PathBuf {
+        self.dirs.runtime.join(MARK)
+    }
+}
+
+/// A container that does not run right now, or is just being made again, is no failure yet.
+fn of_engine(error: EngineError) -> Trouble {
+    let kind = match error.kind {
+        Kind::Conflict | Kind::Gone => TroubleKind::Passing,
+        _ => TroubleKind::Lasting,
+    };
+    let said = error.to_string();
+    Trouble { kind, said }
+}
+
+fn of_disk(doing: &str, error: &io::Error) -> Trouble {
+    let said = format!("cannot {doing}: {error}");
+    let kind = TroubleKind::Lasting;
+    Trouble { kind, said }
+}
+
+impl Supervisor for Local {
+    fn start_of<'a>(&'a self, name: &'a str) -> Pending<'a, Result<Option<Start>, Trouble>> {
+        Box::pin(async move { self.engine.start_of(name).await.map_err(of_engine) })
+    }
+
+    fn settings<'a>(&'a self, name: &'a str) -> Pending<'a, Result<Settings, Trouble>> {
+        Box::pin(async move {
+            let doing = "read the legacy supervisor's settings";
+            let output = self.in_container(name, &[], doing).await?;
+            settings::read(&output).map_err(|said| odd(doing, &said))
+        })
+    }
+
+    fn set<'a>(
+        &'a self,
+        name: &'a str,
+        settings: &'a Settings,
+    ) -> Pending<'a, Result<(), Trouble>> {
+        Box::pin(async move {
+            let doing = "change the legacy supervisor's settings";
+            let environment = [settings::change(settings)];
+            let output = self.in_container(name, &environment, doing).await?;
+            settings::changed(&output).map_err(|said| odd(doing, &said))
+        })
+    }
+
+    fn restart<'a>(&'a self, name: &'a str) -> Pending<'a, Result<(), Trouble>> {
+        Box::pin(async move {
+            match self.by {
+                By::Either | By::Container => self.restart_container(name).await,
+                By::Unit => Err(odd(
+                    &format!("restart {name}"),
+                    "this build knows no system bus",
+                )),
+            }
+        })
+    }
+
+    fn answers(&self) -> Pending<'_, bool> {
+        let (host, port) = self.answers_at.clone();
+        Box::pin(async move { ping(Endpoint::Tcp { host, port }).await.is_ok() })
+    }
+
+    fn remove_ours(&self) -> Pending<'_, Result<usize, Trouble>> {
+        Box::pin(self.remove_all_ours())
+    }
+
+    fn mark(&self) -> Result<bool, Trouble> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        match options.open(self.mark_file()) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(of_disk("mark that a restart is due", &error)),
+        }
+    }
+
+    fn is_marked(&self) -> bool {
+        fs::symlink_metadata(self.mark_file()).is_ok()
+    }
+
+    fn unmark(&self) -> Result<(), Trouble> {
+        match fs::remove_file(self.mark_file()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(of_disk("remove the mark of a restart", &error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn odd(doing: &str, said: &str) -> Trouble {
+    let said = format!("cannot {doing}: {said}");
+    let kind = TroubleKind::Lasting;
+    Trouble { kind, said }
+}
