@@ -9,6 +9,7 @@
 //! | [`intake`] | untrusted documents in, model out; pure |
 //! | [`world`] | what the flows need from outside, as traits |
 //! | [`http`] | HTTP/1.1, client and server; knows no JSON and no engine |
+//! | `dbus` | D-Bus, the client's side; knows no systemd |
 //! | [`engine`] | Docker and its kin over `http` |
 //! | [`remote`] | the backend over `http` |
 //! | [`store`] | small files that survive power cuts |
@@ -25,6 +26,8 @@ pub mod base;
 pub mod check;
 mod clients;
 pub mod config;
+#[cfg(any(feature = "hostapp", feature = "legacy"))]
+pub mod dbus;
 pub mod engine;
 pub mod flows;
 pub mod host;

@@ -160,6 +160,15 @@ pub const POLL_INTERVAL_DEFAULT: Duration = Duration::from_secs(900);
 pub const POLL_INTERVAL_RANGE: (Duration, Duration) =
     (Duration::from_secs(60), Duration::from_secs(24 * 3600));
 
+// ---- D-Bus and the host ----------------------------------------------------
+
+/// One D-Bus message; what is larger ends the connection. The properties of a unit are 20 KiB.
+pub const DBUS_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// Signals that wait while an answer is awaited; the oldest is forgotten.
+pub const DBUS_WAITING_MAX: usize = 64;
+/// A line of the authentication.
+pub const DBUS_AUTH_LINE_BYTES_MAX: usize = 1024;
+
 // ---- http ------------------------------------------------------------------
 
 /// Connections a server holds at once (D-41). At rest each holds one buffer of

@@ -15,6 +15,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("world/", &["std::fs", "std::net::Tcp", "std::net::Udp", "std::os::unix::net", "Instant::now", "crate::http", "crate::engine", "crate::remote", "crate::plan",
         "crate::flows", "crate::intake"]),
     ("http/", &["crate::model", "crate::world", "crate::engine", "crate::plan", "crate::flows", "serde"]),
+    ("dbus/", &["crate::model", "crate::world", "crate::http", "crate::engine", "crate::plan", "crate::flows", "crate::host", "serde", "log::", "systemd1"]),
     ("engine/", &["crate::remote", "crate::store", "crate::host", "crate::plan", "crate::flows"]),
     ("remote/", &["crate::engine", "crate::store", "crate::host", "crate::plan", "crate::flows"]),
     ("store/", &["crate::engine", "crate::remote", "crate::host", "crate::plan", "crate::flows", "crate::http"]),
