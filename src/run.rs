@@ -122,7 +122,7 @@ pub fn run(mut config: Config) -> Result<(), Failed> {
 
 /// Shows others that an agent uses this directory, as long as the file is open.
 fn alive(state_dir: &Path) -> Result<std::fs::File, Failed> {
-    let held = store::lock(state_dir, store::AGENT_LOCK, true);
+    let held = store::hold(state_dir, store::AGENT_LOCK, true);
     let held = held.map_err(failed("lock the state directory"))?;
     held.ok_or_else(|| Failed("the legacy supervisor is being handed back to right now".into()))
 }

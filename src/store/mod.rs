@@ -36,7 +36,7 @@ pub const AGENT_LOCK: &str = "agent.lock";
 ///
 /// # Errors
 /// When the directory or the file cannot be made.
-pub fn lock(root: &Path, name: &str, is_shared: bool) -> io::Result<Option<File>> {
+pub fn hold(root: &Path, name: &str, is_shared: bool) -> io::Result<Option<File>> {
     private_dir(root)?;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600);
@@ -529,13 +529,13 @@ mod tests {
     #[test]
     fn locks_are_shared_or_not_and_go_with_the_file() {
         let root = scratch("turns");
-        let take = |is_shared| lock(&root, "x", is_shared).unwrap();
+        let take = |is_shared| hold(&root, "x", is_shared).unwrap();
         let (one, two) = (take(true), take(true));
         assert!(one.is_some() && two.is_some() && take(false).is_none());
         drop((one, two));
         let alone = take(false);
         assert!(alone.is_some() && take(true).is_none() && take(false).is_none());
-        assert!(lock(&root, "y", false).unwrap().is_some(), "another one");
+        assert!(hold(&root, "y", false).unwrap().is_some(), "another one");
         fs::remove_dir_all(root).unwrap();
     }
 

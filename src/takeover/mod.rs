@@ -22,7 +22,7 @@ use crate::limits;
 use crate::model::ServiceConfig;
 use crate::run::{Failed, endpoint, failed};
 use crate::start::ping;
-use crate::store::{AGENT_LOCK, Files, lock};
+use crate::store::{AGENT_LOCK, Files, hold};
 use crate::world::Pending;
 use crate::world::clock::Clock;
 use crate::world::engine::{Engine as _, EngineError, Kind};
@@ -157,7 +157,7 @@ impl Local {
     async fn turn(&self, name: &str, why: &str) -> Result<File, Failed> {
         let end = self.clock.now() + limits::TAKEOVER_TURN;
         loop {
-            let taken = lock(&self.dirs.state, name, false);
+            let taken = hold(&self.dirs.state, name, false);
             if let Some(file) = taken.map_err(failed("lock the state directory"))? {
                 return Ok(file);
             }
