@@ -119,8 +119,10 @@ pub const TAKEOVER_TURN: Duration = Duration::from_secs(15);
 pub const TAKEOVER_LOOK: Duration = Duration::from_millis(100);
 /// `/ping` of a local API is answered within this, or not at all.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a takeover it has so long to answer (R-TKO-8).
+/// After a takeover it has so long to answer (R-TKO-8)...
 pub const TAKEOVER_ANSWER: Duration = Duration::from_secs(120);
+/// ...and is asked so often.
+pub const TAKEOVER_ANSWER_LOOK: Duration = Duration::from_millis(250);
 
 /// Reports start at least so far apart (R-REP-6).
 pub const REPORT_INTERVAL_MIN: Duration = Duration::from_secs(10);

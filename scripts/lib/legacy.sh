@@ -1,5 +1,5 @@
-# An image in which a stand-in for the legacy supervisor runs: Debian's nodejs with node-sqlite3 and what they need, like
-# the real one's, and nothing else. Sourced after engine.sh. Fetched once, unpacked and kept in the cache (200 MB);
+# An image in which the stand-in for the legacy supervisor runs (tests/legacy): Debian's nodejs with node-sqlite3 and what
+# they need, like the real one's, a shell, and nothing else. Sourced after engine.sh. Fetched once, unpacked and kept in the cache (200 MB);
 # nothing is installed. The stand-in itself is put into its containers by whoever makes them.
 
 LEGACY_IMAGE=helios-test/legacy:1
@@ -30,8 +30,8 @@ legacy_system() {
     rm -rf "$dir" && mkdir -p "$dir"/{debs/partial,root}
     # As if nothing were installed: every package that they need, none that this machine has by chance.
     apt=(-o Dir::State::status=/dev/null -o "Dir::Cache::archives=$dir/debs" -o APT::Sandbox::User=root -o Debug::NoLocking=1)
-    apt_get "${apt[@]}" --no-install-recommends -d -y install nodejs node-sqlite3 ||
-      { apt_get update && apt_get "${apt[@]}" --no-install-recommends -d -y install nodejs node-sqlite3; } ||
+    apt_get "${apt[@]}" --no-install-recommends -d -y install nodejs node-sqlite3 dash ||
+      { apt_get update && apt_get "${apt[@]}" --no-install-recommends -d -y install nodejs node-sqlite3 dash; } ||
       die "could not fetch nodejs and node-sqlite3"
     # One place for programs and libraries, whatever a package calls it.
     (cd "$dir/root" && mkdir -p usr/{bin,sbin,lib,lib64,src/app/node_modules} data etc tmp run && chmod 1777 tmp &&
@@ -39,6 +39,7 @@ legacy_system() {
     for deb in "$dir"/debs/*.deb; do
       dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$dir/root" --keep-directory-symlink || die "cannot unpack $deb"
     done
+    ln -sf dash "$dir/root/usr/bin/sh"
     rm -rf "$dir"/root/usr/share/{doc,man,locale,lintian,bash-completion}
     legacy_modules "$dir/root"
     tar -C "$dir/root" --owner=0 --group=0 --mtime=@0 --sort=name -cf "$1.part" . && mv "$1.part" "$1"

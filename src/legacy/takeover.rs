@@ -330,7 +330,7 @@ pub async fn answers(supervisor: &dyn Supervisor, clock: &dyn Clock) -> bool {
         if supervisor.answers().await {
             return true;
         }
-        let next = clock.now() + limits::TAKEOVER_RETRY;
+        let next = clock.now() + limits::TAKEOVER_ANSWER_LOOK;
         if next > end {
             return false;
         }

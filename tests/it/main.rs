@@ -11,6 +11,8 @@ mod fake;
 mod faults;
 mod image;
 mod images;
+#[cfg(feature = "legacy")]
+mod legacy_takeover;
 mod locks;
 mod poll;
 mod power;

@@ -1,10 +1,7 @@
 // The settings database of a stand-in for the legacy supervisor, made where it is missing, as the real one's
-// (remote-api 8.1, local-api 3.1). Prints what the supervisor reads when it starts, as one JSON object.
-// With `serve` it then answers `GET /ping` where those settings say, and nothing else.
-//
-//   node settings.js [serve HOST PORT]
+// (remote-api 8.1, local-api 3.1). Prints what the supervisor reads when it starts, as one JSON object: what is in
+// $LEGACY_SETTINGS, and over that what is in the database. Run by the stand-in as its --settings-command.
 const { Database } = require('sqlite3');
-const { createServer } = require('http');
 const { randomUUID } = require('crypto');
 
 const fail = (error) => { console.error(error.message); process.exit(1); };
@@ -22,17 +19,6 @@ db.serialize(() => {
   db.all("SELECT key, value FROM config WHERE key IN ('apiEndpointOverride', 'listenPortOverride') UNION ALL " +
     "SELECT 'apiSecret', key FROM apiSecret WHERE appId = 0 AND serviceName IS NULL", then((rows) => {
     const found = Object.fromEntries(rows.map(({ key, value }) => [key, value]));
-    console.log(JSON.stringify(found));
-    db.close(then(() => serve(found)));
+    console.log(JSON.stringify({ ...JSON.parse(process.env.LEGACY_SETTINGS ?? '{}'), ...found }));
   }));
 });
-
-const serve = ({ listenPortOverride }) => {
-  const [mode, host, port] = process.argv.slice(2);
-  if (mode !== 'serve') return;
-  process.on('SIGTERM', () => process.exit(0));
-  createServer((request, response) => {
-    response.statusCode = request.url === '/ping' ? 200 : 404;
-    response.end(response.statusCode === 200 ? 'OK' : 'Not Found');
-  }).listen(Number(listenPortOverride ?? port), host);
-};

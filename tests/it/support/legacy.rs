@@ -1,7 +1,8 @@
-//! A stand-in for the legacy supervisor in a container on the engine, as the real one is: its
-//! name, its database, node and the module that it is read with, the host's network.
+//! The stand-in for the legacy supervisor (`tests/legacy`) in a container on the engine, as the
+//! real one is: its name, its database, node and the module that it is read with, the host's
+//! network.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use helios::base::percent::percent_encode_segment;
 use helios::engine::Docker;
@@ -28,18 +29,12 @@ pub fn free_port() -> u16 {
 impl Legacy {
     /// Makes it and waits until it answers.
     pub fn start(name: &'static str) -> Legacy {
-        let legacy = Legacy::create(name);
+        let port = free_port();
+        let command = ["./legacy", "--settings-command", "node settings.js"];
+        let legacy = Legacy::of(name, &env("HELIOS_TEST_LEGACY_IMAGE"), &command, "rw", port);
         legacy.run();
         legacy.wait_for(legacy.port);
         legacy
-    }
-
-    /// Makes it and does not start it.
-    pub fn create(name: &'static str) -> Legacy {
-        let port = free_port();
-        let number = port.to_string();
-        let command = ["node", "settings.js", "serve", "127.0.0.1", &number];
-        Legacy::of(name, &env("HELIOS_TEST_LEGACY_IMAGE"), &command, "rw", port)
     }
 
     /// One that runs and can only read its database.
@@ -71,13 +66,24 @@ impl Legacy {
         std::fs::create_dir(dir.0.join("data")).unwrap();
         let program = include_str!("../../legacy/settings.js");
         std::fs::write(dir.0.join("settings.js"), program).unwrap();
+        // Below the temporary directory, which is the same to every engine.
+        let beside = Path::new(env!("CARGO_BIN_EXE_helios")).parent().unwrap();
+        let example = beside.join("examples/legacy");
+        std::fs::copy(&example, dir.0.join("legacy"))
+            .unwrap_or_else(|err| panic!("{}: {err}; cargo build --examples", example.display()));
         let shown = dir.0.display();
+        let app = "/usr/src/app";
         let binds = [
-            format!("{shown}/settings.js:/usr/src/app/settings.js:ro"),
+            format!("{shown}/settings.js:{app}/settings.js:ro"),
+            format!("{shown}/legacy:{app}/legacy:ro"),
             format!("{shown}/data:/data:{mode}"),
         ];
-        let host = json!({"NetworkMode": "host", "Init": true, "Binds": binds});
-        let body = json!({"Image": image, "Cmd": command, "HostConfig": host});
+        let settings = json!({"listenPort": port});
+        let environment = [format!("LEGACY_SETTINGS={settings}")];
+        let body = json!({
+            "Image": image, "Cmd": command, "Env": environment, "StopSignal": "SIGKILL",
+            "HostConfig": {"NetworkMode": "host", "Binds": binds},
+        });
         let path = format!("/containers/create?name={name}");
         let (status, said) = engine::call("POST", &path, Some(&body));
         assert_eq!(status, 201, "{said}");

@@ -3,6 +3,8 @@
 pub mod engine;
 pub mod fake;
 pub mod gate;
+#[cfg(feature = "legacy")]
+pub mod legacy;
 pub mod proxy;
 pub mod registry;
 
