@@ -22,12 +22,12 @@ use crate::flows::register::{IDENTITY, Register};
 use crate::flows::report::fields::{LocalApi, Own};
 use crate::flows::seek::{Mailbox, events, local};
 use crate::flows::{poll, register, report, seek};
-use crate::host::{clock::SystemClock, facts, locks::SharedDirs};
+use crate::host::{clock::SystemClock, facts, locks::SharedDirs, own};
 use crate::http::client::Endpoint;
 use crate::http::server::{Listener, Server};
 use crate::identity::Identity;
 use crate::limits;
-use crate::plan::board::Board;
+use crate::plan::board::{Board, Marks};
 use crate::plan::work::{Cancel, Tools};
 use crate::remote::{manifest::Reader, registry::Registries};
 use crate::store::{self, Files};
@@ -233,6 +233,10 @@ impl Agent {
                 ..Default::default()
             },
             since: clock.now(),
+            marks: Marks {
+                own: own::container(),
+                ..Marks::default()
+            },
             ..Board::default()
         };
         let engine = Docker::new(endpoint(config.engine.clone()), Box::new(auth), true)
@@ -314,13 +318,7 @@ impl Agent {
         let trigger = trigger.then(|| Arc::new(Trigger::default()));
         let (stop, told) = (Arc::new(Cancel::default()), Arc::new(Cancel::default()));
         let executor = LocalExecutor::new();
-        let own = facts::own_container();
-        let seek = executor.spawn(seek::run(
-            self.tools.clone(),
-            mailbox.clone(),
-            own,
-            stop.clone(),
-        ));
+        let seek = executor.spawn(seek::run(self.tools.clone(), mailbox.clone(), stop.clone()));
         let _events = executor.spawn(events::run(self.tools.clone()));
         let api = executor.spawn(self.serve(listeners, &mailbox, trigger.clone(), stop.clone()));
         let managed = executor.spawn({

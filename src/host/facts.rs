@@ -57,7 +57,7 @@ fn os_release(text: &str, name: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-fn is_contained() -> bool {
+pub(super) fn is_contained() -> bool {
     ["/.dockerenv", "/run/.containerenv"]
         .iter()
         .any(|mark| Path::new(mark).exists())
@@ -68,17 +68,6 @@ fn is_contained() -> bool {
 pub fn free_bytes(dir: &str) -> Option<u64> {
     let found = rustix::fs::statvfs(dir).ok()?;
     found.f_bavail.checked_mul(found.f_frsize)
-}
-
-/// The beginning of the id of the container that this program runs in, if it runs in
-/// one: an engine names a container's host after it. The agent never acts on itself
-/// (FD-41).
-#[must_use]
-pub fn own_container() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    let name = name.trim();
-    let is_id = name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (is_contained() && is_id).then(|| name.to_owned())
 }
 
 #[cfg(test)]

@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod facts;
 pub mod locks;
+pub mod own;
 pub mod vitals;

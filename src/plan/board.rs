@@ -8,7 +8,7 @@ use crate::base::backoff::Backoff;
 use crate::base::latest::Latest;
 use crate::base::uptime::Uptime;
 use crate::limits;
-use crate::model::current::Device;
+use crate::model::current::{Container, Device};
 use crate::model::status::UpdateStatus;
 use crate::model::target::DeviceTarget;
 use crate::model::{AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceName, VolumeName};
@@ -92,6 +92,18 @@ pub struct Marks {
     pub drifted: BTreeSet<Arc<str>>,
     /// What it depends on was made again, and it asked to be restarted then (GAP-26).
     pub outdated: BTreeSet<Arc<str>>,
+    /// The beginning of the id of the container that this agent runs in, if it runs in one.
+    pub own: Option<Arc<str>>,
+}
+
+impl Marks {
+    /// Whether this agent runs in it: then it is as it should be, whatever the target says,
+    /// since whoever stops himself starts nothing (FD-41).
+    #[must_use]
+    pub fn is_own(&self, found: &Container) -> bool {
+        let own = self.own.as_deref();
+        own.is_some_and(|own| found.id.starts_with(own))
+    }
 }
 
 /// The update locks of one app.

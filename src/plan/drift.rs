@@ -77,7 +77,8 @@ pub async fn look(tools: &Tools) {
         };
         tools.board.look(|board| {
             let found = board.device.apps.get(&app);
-            for found in found.into_iter().flat_map(|app| app.containers.values()) {
+            let all = found.into_iter().flat_map(|app| app.containers.values());
+            for found in all.filter(|found| !board.marks.is_own(found)) {
                 let first = known.containers.get(&*found.id);
                 if first.is_some_and(|first| *first != format!("{:016x}", found.fingerprint)) {
                     drifted.insert(found.id.clone());

@@ -247,7 +247,8 @@ fn hangs_on_stale_network(
 ) -> bool {
     let stale = |(name, found): (&NetworkName, &Network)| {
         let wanted = release.networks.get(name);
-        (wanted.is_some_and(|wanted| is_stale(found, wanted))).then(|| found.oci_name.clone())
+        let is_stale = wanted.is_some_and(|wanted| is_stale(situation, found, wanted));
+        is_stale.then(|| found.oci_name.clone())
     };
     let stale: Vec<_> = situation.app.networks.iter().filter_map(stale).collect();
     let mine = situation
@@ -265,7 +266,7 @@ fn storage_is_there(situation: &Situation<'_>, uses: &Uses, release: &ReleaseTar
         let found = situation.app.networks.get(name);
         found
             .zip(wanted)
-            .is_some_and(|(found, wanted)| !is_stale(found, wanted))
+            .is_some_and(|(found, wanted)| !is_stale(situation, found, wanted))
     });
     networks
         && uses.volumes.iter().all(|name| {
@@ -280,7 +281,9 @@ pub(super) fn add_leaving(situation: &Situation<'_>, agenda: &mut Agenda) {
     let all_images = wanted.is_none_or(|release| all_images(situation, release));
     let mut leaving = BTreeMap::new();
     for container in situation.app.containers.values() {
-        if wanted.is_none_or(|release| !release.services.contains_key(&container.service)) {
+        let is_wanted =
+            wanted.is_some_and(|release| release.services.contains_key(&container.service));
+        if !is_wanted && !situation.marks.is_own(container) {
             let runs: &mut bool = leaving.entry(&container.service).or_default();
             *runs |= container.status == ContainerStatus::Running;
         }

@@ -44,8 +44,9 @@ impl Work {
         // Those held already count as well: a container of theirs may be gone by now.
         let held = self.held().into_iter();
         let mut dirs: Vec<(Arc<str>, bool)> = held.map(|dir| (dir, false)).collect();
-        self.look(|app, _| {
-            for found in app.containers.values() {
+        self.look(|app, board| {
+            let all = app.containers.values();
+            for found in all.filter(|found| !board.marks.is_own(found)) {
                 let dir = lock_dir(&self.tools.facts.runtime_dir, &self.app, found);
                 let runs = found.status == ContainerStatus::Running;
                 match dirs.iter_mut().find(|(known, _)| *known == dir) {

@@ -146,8 +146,19 @@ pub fn agenda(situation: &Situation<'_>) -> Agenda {
 
 // ---- networks
 
-pub(super) fn is_stale(network: &Network, wanted: &crate::model::NetworkConfig) -> bool {
-    network.config.as_ref() != Some(wanted)
+/// Whether a network is another one than is wanted. That of the agent's own container is
+/// right as it is: it could be made again only without that (FD-41).
+pub(super) fn is_stale(
+    situation: &Situation<'_>,
+    network: &Network,
+    wanted: &crate::model::NetworkConfig,
+) -> bool {
+    network.config.as_ref() != Some(wanted) && !is_own_network(situation, network)
+}
+
+fn is_own_network(situation: &Situation<'_>, network: &Network) -> bool {
+    let mut all = situation.app.containers.values();
+    all.any(|found| situation.marks.is_own(found) && found.networks.contains(&network.oci_name))
 }
 
 fn users(app: &App, network: &Network) -> bool {
@@ -161,7 +172,7 @@ fn add_networks(situation: &Situation<'_>, agenda: &mut Agenda) {
     for (name, config) in wanted.into_iter().flatten() {
         let change = match situation.app.networks.get(name) {
             None => (None, Some(network::RIGHT)),
-            Some(found) if !is_stale(found, config) => continue,
+            Some(found) if !is_stale(situation, found, config) => continue,
             Some(found) if users(situation.app, found) => {
                 agenda
                     .waiting
@@ -173,7 +184,8 @@ fn add_networks(situation: &Situation<'_>, agenda: &mut Agenda) {
         add(situation, agenda, PartName::Network(name), change);
     }
     for (name, found) in &situation.app.networks {
-        if wanted.is_some_and(|wanted| wanted.contains_key(name)) {
+        let is_wanted = wanted.is_some_and(|wanted| wanted.contains_key(name));
+        if is_wanted || is_own_network(situation, found) {
             continue;
         }
         if users(situation.app, found) {
@@ -288,7 +300,7 @@ fn has_its_storage(
         let wanted = network_name(situation.uuid, name);
         let found = situation.app.networks.get(name);
         let right = found.zip(release.networks.get(name));
-        right.is_some_and(|(found, wanted)| !is_stale(found, wanted))
+        right.is_some_and(|(found, wanted)| !is_stale(situation, found, wanted))
             && container
                 .networks
                 .iter()
@@ -339,6 +351,11 @@ fn best<'a>(
     release: &ReleaseUuid,
     good: impl Fn(&Container) -> bool,
 ) -> Option<(&'a Arc<str>, &'a Container)> {
+    let mut mine = situation.app.containers.iter();
+    let own = mine.find(|(_, found)| found.service == *service && situation.marks.is_own(found));
+    if own.is_some() {
+        return own;
+    }
     let all = situation.app.containers.iter();
     let good = all.filter(|(_, found)| found.service == *service && good(found));
     // Of several the one under its right name counts, then the running one.
@@ -394,6 +411,7 @@ pub fn stage(
     });
     let step = match good {
         None => Step::Missing,
+        Some((_, good)) if situation.marks.is_own(good) => Step::Settled,
         Some((name, good)) => {
             let right = is_right_name(name, service, release.0, situation.uuid);
             match (right, is_settled(good, target, situation.marks)) {

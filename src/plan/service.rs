@@ -200,8 +200,9 @@ impl Work {
         keep: Option<&str>,
     ) -> Result<Option<String>, EngineError> {
         let find = |name: &str| {
-            self.look(|app, _| {
-                let found = app.containers.get(name)?;
+            self.look(|app, board| {
+                let found = app.containers.get(name);
+                let found = found.filter(|found| !board.marks.is_own(found))?;
                 Some((found.status, found.id.clone()))
             })
         };

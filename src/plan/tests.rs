@@ -542,6 +542,52 @@ fn a_container_that_somebody_took_off_its_network_is_replaced() {
 }
 
 #[test]
+fn fd_41_the_own_container_is_left_as_it_is_and_counts_as_reached() {
+    let wanted = |image| {
+        let mut wanted = target(image);
+        wanted.uses.networks = ["n".into()].into();
+        wanted
+    };
+    let mut own = container("agent", &wanted("one"), RUNNING);
+    own.networks = vec!["n_a1".into()];
+    let case = |services: &[(&str, ServiceTarget)]| {
+        let mut case = Case::new(services).with("agent_r1", own.clone());
+        let network = Network {
+            id: "id-n".into(),
+            oci_name: "n_a1".into(),
+            config: Some(NetworkConfig::default()),
+        };
+        case.app.networks.insert("n".into(), network);
+        if !services.is_empty() {
+            let release = case.release.as_mut().unwrap();
+            let changed = NetworkConfig {
+                internal: true,
+                ..NetworkConfig::default()
+            };
+            release.networks.insert("n".into(), changed);
+        }
+        case
+    };
+    // Another name, image and network are asked for, or nothing at all.
+    let others = [case(&[("agent", wanted("two"))]), case(&[])];
+    for mut case in others {
+        assert!(!case.agenda().is_reached(), "any other container would go");
+        case.marks.own = Some(own.id[..8].into());
+        assert!(case.agenda().is_reached(), "{:?}", case.agenda());
+    }
+    // A second container of its service goes, and what depends on it starts.
+    let child = on(target("three"), "agent", Condition::Started, true);
+    let mut case = case(&[("agent", wanted("two")), ("child", child)]);
+    case.marks.own = Some(own.id.clone());
+    let case = case.with("old_agent_r1", container("agent", &target("old"), STOPPED));
+    let (change, _) = case.service("agent");
+    let clean = (at(Step::Settled, true, false), Some(Stage::DONE));
+    assert_eq!(change, Some(clean));
+    let (child, wait) = case.service("child");
+    assert_eq!(child.map(|(_, to)| to), Some(Some(Stage::DONE)), "{wait:?}");
+}
+
+#[test]
 fn d_16_what_leaves_a_release_goes_when_all_images_are_there() {
     let mut case =
         Case::new(&[("a", target("one"))]).with("b_r1", container("b", &target("two"), RUNNING));

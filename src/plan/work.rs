@@ -218,14 +218,14 @@ impl Work {
         }
     }
 
-    /// Containers of a service, by name.
+    /// Containers of a service, by name; without the one that this agent runs in (FD-41).
     #[must_use]
     pub fn containers(&self, service: &ServiceName) -> Vec<(Arc<str>, Container)> {
-        self.look(|app, _| {
+        self.look(|app, board| {
             let mine = app
                 .containers
                 .iter()
-                .filter(|(_, found)| found.service == *service);
+                .filter(|(_, found)| found.service == *service && !board.marks.is_own(found));
             mine.map(|(name, found)| (name.clone(), found.clone()))
                 .collect()
         })

@@ -172,7 +172,7 @@ async fn agent(world: &World, given: &Given) {
     let has_cached = restore(&given.remote, &tools, &mailbox).await;
     let executor = LocalExecutor::new();
     let stop = Arc::new(Cancel::default());
-    let _seek = executor.spawn(seek::run(tools.clone(), mailbox.clone(), None, stop));
+    let _seek = executor.spawn(seek::run(tools.clone(), mailbox.clone(), stop));
     let _edits = executor.spawn(edits(world.clone(), mailbox.clone(), tools.clone()));
     let _wishes = executor.spawn(wishes(world.clone(), mailbox.clone()));
     let _events = executor.spawn(events::run(tools.clone()));

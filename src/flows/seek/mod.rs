@@ -10,6 +10,7 @@ use crate::base::backoff::Backoff;
 use crate::base::uptime::Uptime;
 use crate::limits;
 use crate::model::AppUuid;
+use crate::model::current::App;
 use crate::model::status::UpdateStatus;
 use crate::model::target::{AppRelease, DeviceTarget};
 use crate::plan::board::{Board, Lane};
@@ -36,12 +37,7 @@ enum Happened {
 
 /// Runs until `stop` is set; engine calls that are under way are finished then, and
 /// containers are left as they are.
-pub async fn run(
-    tools: Tools,
-    mailbox: Arc<Mailbox>,
-    own_container: Option<String>,
-    stop: Arc<Cancel>,
-) {
+pub async fn run(tools: Tools, mailbox: Arc<Mailbox>, stop: Arc<Cancel>) {
     let executor = LocalExecutor::new();
     let images = executor.spawn(images::lane(tools.clone(), stop.clone()));
     let mut driver = Driver {
@@ -51,7 +47,6 @@ pub async fn run(
         was_busy: false,
         apply: None,
         executor,
-        own_container,
         tools,
     };
     let mut seeker = Seeker::default();
@@ -91,7 +86,6 @@ struct Driver {
     apply: Option<Apply>,
     /// Pulls; they outlive the applies (FD-12).
     images: async_executor::Task<()>,
-    own_container: Option<String>,
     /// The board's version that was looked at last.
     seen: u64,
     was_busy: bool,
@@ -163,8 +157,7 @@ impl Driver {
                 }
             }
             Order::Begin(options) => {
-                let own = self.own_container.as_deref();
-                self.apply = Some(Apply::begin(&self.tools, &self.executor, options, own));
+                self.apply = Some(Apply::begin(&self.tools, &self.executor, options));
             }
         }
         if self
@@ -226,19 +219,10 @@ struct Apply {
 }
 
 impl Apply {
-    fn begin(
-        tools: &Tools,
-        executor: &LocalExecutor<'static>,
-        options: Options,
-        own_container: Option<&str>,
-    ) -> Apply {
+    fn begin(tools: &Tools, executor: &LocalExecutor<'static>, options: Options) -> Apply {
         let cancel = Arc::new(Cancel::default());
         let force = Arc::new(AtomicBool::new(options.force));
-        let main = begin(
-            tools.clone(),
-            (cancel.clone(), force.clone()),
-            own_container.map(str::to_owned),
-        );
+        let main = begin(tools.clone(), (cancel.clone(), force.clone()));
         let tasks = vec![executor.spawn(main)];
         Apply {
             cancel,
@@ -261,11 +245,7 @@ impl Apply {
 }
 
 /// Reads the engine, then runs the lanes until they are stopped.
-async fn begin(
-    tools: Tools,
-    (cancel, force): (Arc<Cancel>, Arc<AtomicBool>),
-    own_container: Option<String>,
-) {
+async fn begin(tools: Tools, (cancel, force): (Arc<Cancel>, Arc<AtomicBool>)) {
     let cancelled = cancel.clone();
     let read = async {
         read_until_it_works(&tools).await;
@@ -285,9 +265,7 @@ async fn begin(
         force.store(true, Ordering::Relaxed);
     }
     log::info!("applying the target");
-    let lanes = tools
-        .board
-        .change(|board| prepare(board, &target, own_container.as_deref()));
+    let lanes = tools.board.change(|board| prepare(board, &target));
     // One executor a set of lanes: all of them are dropped together.
     let executor = LocalExecutor::new();
     let mut tasks = Vec::with_capacity(lanes.len() + 1);
@@ -327,7 +305,7 @@ async fn read_until_it_works(tools: &Tools) {
 }
 
 /// Puts on the board what follows from the target alone; returns the apps that need a lane.
-fn prepare(board: &mut Board, target: &DeviceTarget, own: Option<&str>) -> Vec<AppUuid> {
+fn prepare(board: &mut Board, target: &DeviceTarget) -> Vec<AppUuid> {
     if target.name.is_some() {
         board.device.name.clone_from(&target.name);
     }
@@ -336,6 +314,7 @@ fn prepare(board: &mut Board, target: &DeviceTarget, own: Option<&str>) -> Vec<A
     for trouble in board.troubles.values_mut() {
         trouble.retry_at = Uptime::default();
     }
+    say_own(board);
     let mut lanes = Vec::new();
     board.lanes.clear();
     board.is_preparing = false;
@@ -354,16 +333,13 @@ fn prepare(board: &mut Board, target: &DeviceTarget, own: Option<&str>) -> Vec<A
             lanes.push(uuid.clone());
         }
     }
-    let own_app = |uuid: &AppUuid, app: &crate::model::current::App| {
-        target
-            .supervisor
-            .as_ref()
-            .is_some_and(|supervisor| supervisor.app == *uuid)
+    let marks = &board.marks;
+    // The supervisor's own app, and one that this agent is a part of (D-09, FD-41).
+    let own_app = |uuid: &AppUuid, app: &App| {
+        let supervisor = target.supervisor.as_ref();
+        supervisor.is_some_and(|supervisor| supervisor.app == *uuid)
             || crate::intake::is_supervisor(uuid)
-            || app
-                .containers
-                .values()
-                .any(|found| own.is_some_and(|own| found.id.starts_with(own)))
+            || app.containers.values().any(|found| marks.is_own(found))
     };
     for (uuid, app) in &board.device.apps {
         let may_go = board.is_complete || board.deleted.contains(uuid);
@@ -374,6 +350,18 @@ fn prepare(board: &mut Board, target: &DeviceTarget, own: Option<&str>) -> Vec<A
         }
     }
     lanes
+}
+
+/// Says which container is left as it is whatever the target says of it, and why.
+fn say_own(board: &Board) {
+    for (uuid, app) in &board.device.apps {
+        let mut all = app.containers.iter();
+        if let Some((name, _)) = all.find(|(_, found)| board.marks.is_own(found)) {
+            log::info!(
+                "container '{name}' of app '{uuid}' is left as it is: this agent runs in it"
+            );
+        }
+    }
 }
 
 /// Cleans up images whenever no app is worked on: also while one waits for a lock or its next
