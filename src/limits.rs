@@ -64,6 +64,12 @@ pub const EXEC_LOOK: Duration = Duration::from_millis(100);
 pub const OWN_EVENT_DELAY: Duration = Duration::from_secs(1);
 /// Actions of ours that are remembered for that; the oldest is forgotten.
 pub const OWN_EVENTS_MAX: usize = 64;
+/// What a container's networks did is mostly told with its own start or end, which is looked
+/// at anyway: so long that is waited for.
+pub const EVENT_SETTLE: Duration = Duration::from_millis(200);
+/// Everything is looked at so long after an event about no single container, also while plans
+/// run (FD-23).
+pub const EVENT_LOOK_MAX: Duration = Duration::from_secs(1);
 /// The current state is compared with the target at least so often (drift that made no event).
 pub const COMPARE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 

@@ -16,7 +16,8 @@ use crate::world::engine::{EngineError, EngineEvent, Events, Kind};
 /// time they run, which nobody needs to wake up for.
 const WANTED: &str = "{\"type\":[\"container\",\"network\",\"volume\",\"image\"],\"event\":[\
     \"start\",\"restart\",\"die\",\"stop\",\"kill\",\"oom\",\"destroy\",\"remove\",\"rename\",\
-    \"pause\",\"unpause\",\"update\",\"health_status\",\"delete\",\"untag\"]}";
+    \"pause\",\"unpause\",\"update\",\"health_status\",\"delete\",\"untag\",\
+    \"connect\",\"disconnect\"]}";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -33,6 +34,27 @@ struct Line<'a> {
 struct Actor<'a> {
     #[serde(borrow, rename = "ID")]
     id: Cow<'a, str>,
+    #[serde(borrow, rename = "Attributes", default)]
+    attributes: Attributes<'a>,
+}
+
+#[derive(Deserialize, Default)]
+struct Attributes<'a> {
+    /// Of a network: which container came to it or left it.
+    #[serde(borrow, default)]
+    container: Option<Cow<'a, str>>,
+}
+
+impl From<Line<'_>> for EngineEvent {
+    fn from(line: Line<'_>) -> EngineEvent {
+        let is_tie = matches!(&*line.action, "connect" | "disconnect");
+        let container = line.actor.attributes.container.filter(|_| is_tie);
+        EngineEvent {
+            what: (&*line.r#type).into(),
+            action: (&*line.action).into(),
+            id: (*container.unwrap_or(line.actor.id)).into(),
+        }
+    }
 }
 
 struct Stream {
@@ -73,17 +95,42 @@ impl Events for Stream {
                     ));
                 }
                 match serde_json::from_slice::<Line<'_>>(&self.line) {
-                    Ok(line) => {
-                        return Ok(EngineEvent {
-                            what: (&*line.r#type).into(),
-                            action: (&*line.action).into(),
-                            id: (&*line.actor.id).into(),
-                        });
-                    }
+                    Ok(line) => return Ok(line.into()),
                     Err(_) if self.line.iter().all(u8::is_ascii_whitespace) => {}
                     Err(error) => log::warn!("an event of the engine is passed over: {error}"),
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d_11_a_tie_to_a_network_is_about_its_container() {
+        let rows = [
+            (
+                r#"{"Type":"network","Action":"disconnect","Actor":{"ID":"n1","Attributes":{"container":"c1","name":"x"}}}"#,
+                "c1",
+            ),
+            (
+                r#"{"Type":"network","Action":"destroy","Actor":{"ID":"n1","Attributes":{"name":"x"}}}"#,
+                "n1",
+            ),
+            (
+                r#"{"Type":"volume","Action":"mount","Actor":{"ID":"v1","Attributes":{"container":"c1"}}}"#,
+                "v1",
+            ),
+            (
+                r#"{"Type":"network","Action":"connect","Actor":{"ID":"n1"}}"#,
+                "n1",
+            ),
+        ];
+        for (line, want) in rows {
+            let event: EngineEvent = serde_json::from_str::<Line<'_>>(line).unwrap().into();
+            assert_eq!(&*event.id, want, "{line}");
+        }
     }
 }

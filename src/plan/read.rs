@@ -62,8 +62,8 @@ async fn read_device(tools: &Tools, anyway: bool) -> Result<bool, EngineError> {
         }
         let device = &mut board.device;
         name_apps(&mut apps, device, &known, target.as_deref());
-        if is_stale && board.active > 0 {
-            // A lane at work knows its app better than a read that it overtook.
+        if board.active > 0 {
+            // A lane at work knows its app better than a read beside it.
             let at_work = board.lanes.iter();
             for (uuid, _) in at_work.filter(|(_, lane)| **lane == Lane::Working) {
                 apps.extend(device.apps.remove_entry(uuid));

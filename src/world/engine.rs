@@ -187,7 +187,8 @@ pub struct EngineEvent {
     pub what: Arc<str>,
     /// `die`, `destroy`, `health_status: healthy` ...
     pub action: Arc<str>,
-    /// The object's id, or its name where it has no id.
+    /// The object's id, or its name where it has no id. Where a container came to a network
+    /// or left it: the container's.
     pub id: Arc<str>,
 }
 

@@ -10,8 +10,8 @@ use futures_lite::future;
 use crate::base::uptime::Uptime;
 use crate::limits;
 use crate::plan::board::Board;
-use crate::plan::read;
 use crate::plan::work::Tools;
+use crate::plan::{drift, read};
 use crate::world::engine::{EngineError, EngineEvent, Kind};
 
 /// Runs until it is dropped; an engine that goes away is waited for (FD-27).
@@ -61,32 +61,94 @@ async fn watch(tools: &Tools) -> Result<std::convert::Infallible, EngineError> {
             }
         }
     });
-    let mut is_owed = false;
+    let mut owed = Owed::default();
     loop {
+        // Also when one event follows the other.
+        owed.look(tools).await?;
         // Never dropped halfway: what it has read of an event would be lost with it.
         let mut next = events.next();
         let event = loop {
-            let quiet = async {
-                if !is_owed {
-                    future::pending::<()>().await;
-                }
-                until_quiet(tools).await;
+            let due = async {
+                owed.wait(tools).await;
                 None
             };
-            let event = future::or(async { Some((&mut next).await) }, quiet).await;
+            let event = future::or(async { Some((&mut next).await) }, due).await;
             if let Some(event) = event {
                 break event?;
             }
-            // Rare, never about one thing only, and mostly our own doing while plans run.
-            is_owed = false;
-            looked(read::device(tools).await)?;
+            owed.look(tools).await?;
         };
         log::debug!("engine: {} {} {}", event.what, event.action, event.id);
-        if is_about_one(&event) {
-            looked(container(tools, &event).await)?;
-        } else {
-            is_owed |= is_about_many(tools, &event);
+        match concerns(&event) {
+            Concerns::One => {
+                owed.containers.retain(|(id, _)| *id != event.id);
+                looked(container(tools, &event).await)?;
+            }
+            Concerns::ItsNetworks => owed.add(tools.clock.now(), event),
+            Concerns::Many if !is_our_pull(tools, &event) => {
+                let at = tools.clock.now() + limits::EVENT_LOOK_MAX;
+                owed.everything.get_or_insert(at);
+            }
+            Concerns::Many | Concerns::Nothing => {}
         }
+    }
+}
+
+/// What is still to be looked at for events that came.
+#[derive(Default)]
+struct Owed {
+    /// Containers whose networks changed, and when to look at the latest.
+    containers: Vec<(Arc<str>, Uptime)>,
+    /// Everything; sooner when no plan runs, since most of it is our own doing then.
+    everything: Option<Uptime>,
+    /// Plans ran at the last look, and what they work on was left to them.
+    again: bool,
+}
+
+impl Owed {
+    fn add(&mut self, now: Uptime, event: EngineEvent) {
+        if !self.containers.iter().any(|(id, _)| *id == event.id) {
+            self.containers.push((event.id, now + limits::EVENT_SETTLE));
+        }
+    }
+
+    /// Ends when it is time to look at something.
+    async fn wait(&self, tools: &Tools) {
+        let first = self.containers.first().map(|(_, at)| *at);
+        let due = first.into_iter().chain(self.everything).min();
+        let time = async {
+            match due {
+                Some(at) => tools.clock.sleep_until(at).await,
+                None => future::pending().await,
+            }
+        };
+        let quiet = async {
+            match self.again || self.everything.is_some() {
+                true => until_quiet(tools).await,
+                false => future::pending().await,
+            }
+        };
+        future::or(time, quiet).await;
+    }
+
+    /// Looks at what it is time for.
+    async fn look(&mut self, tools: &Tools) -> Result<(), EngineError> {
+        let now = tools.clock.now();
+        let is_busy = tools.board.look(|board| board.active > 0);
+        let is_owed = self.again || self.everything.is_some();
+        if self.everything.is_some_and(|at| at <= now) || is_owed && !is_busy {
+            *self = Owed {
+                again: is_busy,
+                ..Owed::default()
+            };
+            return looked(read::device(tools).await);
+        }
+        while self.containers.first().is_some_and(|(_, at)| *at <= now) {
+            let (id, _) = self.containers.remove(0);
+            let (what, action) = ("container".into(), "network".into());
+            looked(container(tools, &EngineEvent { what, action, id }).await)?;
+        }
+        Ok(())
     }
 }
 
@@ -102,25 +164,34 @@ fn looked(seen: Result<(), EngineError>) -> Result<(), EngineError> {
     }
 }
 
-/// Whether it is enough to look at one container. What an update changed is compared with
-/// all that is known (D-11).
-fn is_about_one(event: &EngineEvent) -> bool {
-    &*event.what == "container" && &*event.action != "update"
+/// What has to be looked at after an event.
+enum Concerns {
+    /// This container.
+    One,
+    /// The networks that it hangs on.
+    ItsNetworks,
+    Many,
+    /// Nothing that other events do not say.
+    Nothing,
 }
 
-/// Whether everything is looked at for its sake. Our own pulls look for themselves, and what
-/// plans connect is what their containers were made with.
-fn is_about_many(tools: &Tools, event: &EngineEvent) -> bool {
-    tools
-        .board
-        .look(|board| match (&*event.what, &*event.action) {
-            ("image", "pull") => board.pulls.is_empty(),
-            ("network", "connect" | "disconnect") => board.active == 0,
-            // A container with it starts or ends: nothing that its own events do not say.
-            ("volume", "mount" | "unmount") => false,
-            ("container" | "image" | "network" | "volume", _) => true,
-            _ => false,
-        })
+fn concerns(event: &EngineEvent) -> Concerns {
+    match (&*event.what, &*event.action) {
+        // Compared with all that is known of it (D-11).
+        ("container", "update") => Concerns::Many,
+        ("container", _) => Concerns::One,
+        ("network", "connect" | "disconnect") => Concerns::ItsNetworks,
+        // A container with it starts or ends.
+        ("volume", "mount" | "unmount") => Concerns::Nothing,
+        ("image" | "network" | "volume", _) => Concerns::Many,
+        _ => Concerns::Nothing,
+    }
+}
+
+/// Our own pulls look for themselves.
+fn is_our_pull(tools: &Tools, event: &EngineEvent) -> bool {
+    let is_pull = (&*event.what, &*event.action) == ("image", "pull");
+    is_pull && tools.board.look(|board| !board.pulls.is_empty())
 }
 
 /// Ends when no plan runs.
@@ -148,7 +219,7 @@ async fn container(tools: &Tools, event: &EngineEvent) -> Result<(), EngineError
     match ours {
         // Who does it looks afterwards.
         Ours::Now => return Ok(()),
-        Ours::JustNow => return tools.refresh(&event.id).await,
+        Ours::JustNow => return look_at(tools, &event.id).await,
         Ours::No => {}
     }
     if matches!(&*event.action, "kill" | "stop" | "die" | "destroy") {
@@ -164,7 +235,25 @@ async fn container(tools: &Tools, event: &EngineEvent) -> Result<(), EngineError
             false
         });
     }
-    tools.refresh(&event.id).await
+    look_at(tools, &event.id).await
+}
+
+/// Reads a container again; what somebody changed of it is compared with what was taken
+/// down (D-11).
+async fn look_at(tools: &Tools, id: &str) -> Result<(), EngineError> {
+    let fingerprint = || {
+        tools.board.look(|board| {
+            let apps = board.device.apps.values();
+            let mut all = apps.flat_map(|app| app.containers.values());
+            Some(all.find(|found| *found.id == *id)?.fingerprint)
+        })
+    };
+    let before = fingerprint();
+    tools.refresh(id).await?;
+    if fingerprint() != before {
+        drift::look(tools).await;
+    }
+    Ok(())
 }
 
 /// Whether an event may be of our own making.

@@ -202,10 +202,8 @@ async fn request(mailbox: &Mailbox) -> Happened {
 
 /// What was remembered may have drifted without an event: looks at everything again.
 async fn compare(tools: &Tools) {
-    let is_quiet = tools
-        .board
-        .look(|board| board.active == 0 && board.target.is_some());
-    if is_quiet && let Err(error) = read::device(tools).await {
+    let has_target = tools.board.look(|board| board.target.is_some());
+    if has_target && let Err(error) = read::device(tools).await {
         log::warn!("comparing the device with its target: {error}");
     }
 }
