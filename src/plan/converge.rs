@@ -157,8 +157,9 @@ fn is_replaced(board: &Board) -> bool {
             })
             .peekable();
         let has_failed = |image: &ImageUri| {
-            let part = Part::Image(image.clone());
-            board.troubles.contains_key(&part)
+            let trouble = board.troubles.get(&Part::Image(image.clone()));
+            // One that waits for room has not failed: what runs goes on meanwhile (FD-07).
+            trouble.is_some_and(|trouble| trouble.backoff.failures() > 0)
         };
         missing.peek().is_some() && !missing.any(|service| has_failed(&service.image))
     })

@@ -13,7 +13,7 @@ use mahler::task::{IO, enforce, with_io};
 use mahler::worker::Worker;
 
 use super::board::{Board, Part};
-use super::room::Room;
+use super::room::{Promise, Room};
 use super::work::{Cancel, Stopped, Tools};
 use crate::limits;
 use crate::model::ImageUri;
@@ -354,27 +354,52 @@ impl Pulls {
         if let Some(why) = self.no_room().await {
             return Pulled::NoRoom(why);
         }
-        let _promise = match self.free_bytes().await {
-            Some(free) => match self.room.promise(&self.tools, uri, free).await {
-                Ok(promise) => Some(promise),
-                Err(why) => return Pulled::NoRoom(why),
-            },
-            None => None,
+        let promise = match self.promise(uri).await {
+            Ok(promise) => promise,
+            Err(why) => return Pulled::NoRoom(why),
         };
         if is_gone {
             // Before it is there, so that no kill of the agent makes it nobody's.
             super::sweep::remember(&self.tools, uri).await;
         }
         log::info!("pulling image '{uri}'");
-        match self.pull_here(uri).await {
+        match self.pull_here(uri, promise.as_ref()).await {
             Ok(facts) => Pulled::There(facts),
             Err(error) => {
                 if error.kind == Kind::Damaged {
                     super::repair::discard(&self.tools, uri, &error.said).await;
+                } else {
+                    self.disown(uri, &error).await;
                 }
                 Pulled::Failed(error)
             }
         }
+    }
+
+    /// After a pull that failed: one that somebody loads by hand from now on is not ours to
+    /// remove (FD-09). Where no answer came, it may still become there by our doing.
+    async fn disown(&self, uri: &ImageUri, error: &EngineError) {
+        if error.kind == Kind::Unreachable {
+            return;
+        }
+        let found = self.tools.engine.image(uri).await;
+        if found.is_err_and(|error| error.kind == Kind::Gone) {
+            super::sweep::forget(&self.tools, uri).await;
+        }
+    }
+
+    /// Room for a pull, if it can be seen; or why there is too little (FD-07).
+    async fn promise(&self, uri: &ImageUri) -> Result<Option<Promise<'_>>, String> {
+        let Some(free) = self.free_bytes().await else {
+            return Ok(None);
+        };
+        let needed = self.room.needed(&self.tools, uri, free).await;
+        // Anew: a registry may have taken its time to answer.
+        let Some(free) = self.free_bytes().await else {
+            return Ok(None);
+        };
+        let reserve = self.tools.disk_reserve;
+        self.room.promise(uri, needed, (free, reserve)).map(Some)
     }
 
     /// Why nothing is pulled now, if that is so (FD-07). What nobody needs any more goes first.
@@ -415,9 +440,16 @@ impl Pulls {
         free
     }
 
-    async fn pull_here(&self, uri: &ImageUri) -> Result<ImageFacts, EngineError> {
+    async fn pull_here(
+        &self,
+        uri: &ImageUri,
+        promise: Option<&Promise<'_>>,
+    ) -> Result<ImageFacts, EngineError> {
         self.show(uri, Image::default());
         let progress = |percent| {
+            if let Some(promise) = promise {
+                promise.is_used(percent);
+            }
             log::debug!("image '{uri}': {percent} %");
             let image = Image {
                 progress: percent,

@@ -5,6 +5,7 @@
 //! that is needed. Layers that an image on the engine begins with are there already: an engine
 //! shares a layer only when all below it are the same, too.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use super::work::Tools;
@@ -28,11 +29,30 @@ struct Known {
 }
 
 /// Room that a pull has for as long as it runs.
-pub(super) struct Promise<'r>(&'r Room, u64);
+pub(super) struct Promise<'r> {
+    room: &'r Room,
+    needed: u64,
+    /// What of it the disk does not show yet.
+    left: AtomicU64,
+}
+
+impl Promise<'_> {
+    /// The pull has come so far, and what is free has shrunk by that: it is not to be counted
+    /// twice.
+    pub(super) fn is_used(&self, percent: u8) {
+        let used = u128::from(self.needed) * u128::from(percent.min(100)) / 100;
+        let left = self
+            .needed
+            .saturating_sub(u64::try_from(used).unwrap_or(self.needed));
+        let mut known = self.room.known();
+        let before = self.left.swap(left, Ordering::Relaxed);
+        known.promised = known.promised.saturating_sub(before).saturating_add(left);
+    }
+}
 
 impl Drop for Promise<'_> {
     fn drop(&mut self) {
-        self.0.known().promised -= self.1;
+        self.is_used(100);
     }
 }
 
@@ -46,31 +66,41 @@ impl Room {
         self.known().too_large.clear();
     }
 
-    /// Room for a pull when the engine has `free` bytes; or why there is too little.
-    pub(super) async fn promise(
-        &self,
-        tools: &Tools,
-        uri: &ImageUri,
-        free: u64,
-    ) -> Result<Promise<'_>, String> {
-        let reserve = tools.disk_reserve;
-        let room = |known: &Known| free.saturating_sub(reserve.saturating_add(known.promised));
-        let (before, known) = {
+    /// The bytes that a pull needs at least, when the engine has `free`. That may take a
+    /// while, in which others fill the disk.
+    pub(super) async fn needed(&self, tools: &Tools, uri: &ImageUri, free: u64) -> u64 {
+        let (room, known) = {
             let known = self.known();
             let found = known.too_large.iter().find(|(known, _)| known == uri);
-            (room(&known), found.map(|(_, bytes)| *bytes))
+            let taken = tools.disk_reserve.saturating_add(known.promised);
+            (free.saturating_sub(taken), found.map(|(_, bytes)| *bytes))
         };
-        let needed = match known.filter(|needed| *needed > before) {
+        match known.filter(|needed| *needed > room) {
             Some(needed) => needed,
-            None => needed(tools, uri, before).await,
-        };
+            None => needed(tools, uri, room).await,
+        }
+    }
+
+    /// Room for a pull that needs so much when the engine has `free` bytes; or why there is
+    /// too little.
+    pub(super) fn promise(
+        &self,
+        uri: &ImageUri,
+        needed: u64,
+        (free, reserve): (u64, u64),
+    ) -> Result<Promise<'_>, String> {
         let mut known = self.known();
-        let (room, promised) = (room(&known), known.promised);
+        let promised = known.promised;
+        let room = free.saturating_sub(reserve.saturating_add(promised));
         let was_too_large = known.too_large.iter().any(|(known, _)| known == uri);
         known.too_large.retain(|(known, _)| known != uri);
         if needed <= room {
-            known.promised += needed;
-            return Ok(Promise(self, needed));
+            known.promised = promised.saturating_add(needed);
+            return Ok(Promise {
+                room: self,
+                needed,
+                left: AtomicU64::new(needed),
+            });
         }
         if known.too_large.len() < limits::TOO_LARGE_MAX {
             known.too_large.push((uri.clone(), needed));
@@ -131,6 +161,30 @@ fn shared(layers: &[Layer], there: &[String]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fd_07_what_a_pull_has_taken_is_counted_once() {
+        let room = Room::default();
+        let uri = |name: &str| ImageUri::parse(name).unwrap();
+        let (first, second) = (uri("one"), uri("two"));
+        let all = (1000, 100);
+        let one = room
+            .promise(&first, 600, all)
+            .unwrap_or_else(|why| panic!("{why}"));
+        assert!(room.promise(&second, 301, all).is_err(), "600 are promised");
+        // Half of it is on the disk, and no longer among what is free.
+        one.is_used(50);
+        let now = (700, 100);
+        assert!(room.promise(&second, 301, now).is_err());
+        let two = room
+            .promise(&second, 300, now)
+            .unwrap_or_else(|why| panic!("{why}"));
+        drop(two);
+        one.is_used(100);
+        assert!(room.promise(&second, 300, (400, 100)).is_ok());
+        drop(one);
+        assert_eq!(room.known().promised, 0);
+    }
 
     #[test]
     fn fd_07_only_layers_on_the_same_ground_are_shared() {

@@ -30,6 +30,17 @@ pub async fn remember(tools: &Tools, uri: &ImageUri) {
     }
 }
 
+/// An image that was written down as ours and did not come is nobody's.
+pub(super) async fn forget(tools: &Tools, uri: &ImageUri) {
+    tools.board.change_if(|board| {
+        board.unmarked.retain(|one| one != uri);
+        false
+    });
+    if let Err(error) = tools.store.delete(&document(uri)).await {
+        log::warn!("{error}");
+    }
+}
+
 async fn write(tools: &Tools, uri: &ImageUri) -> Result<(), StoreError> {
     let bytes = uri.as_str().as_bytes();
     tools.store.put(&document(uri), bytes).await
