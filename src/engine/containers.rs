@@ -173,6 +173,7 @@ fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
         image_id: (&*found.image).into(),
         depends_on: depends_on.unwrap_or_default(),
         status,
+        is_paused: found.state.status == "paused",
         exit_code: found.state.exit_code,
         health: health(
             found

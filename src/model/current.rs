@@ -87,6 +87,8 @@ pub struct Container {
     pub depends_on: BTreeMap<ServiceName, Dependency>,
     /// What it does right now.
     pub status: ContainerStatus,
+    /// It counts as stopped and holds on to all that it has: its ports, its networks.
+    pub is_paused: bool,
     /// How it ended; meaningful when stopped.
     pub exit_code: Option<i64>,
     /// What its health check says.
@@ -106,6 +108,15 @@ pub struct Container {
     pub fingerprint: u64,
     /// The host's directory that it sees at `/tmp/balena`; `None`: its service's own (D-38).
     pub lock_dir: Option<Arc<str>>,
+}
+
+impl Container {
+    /// Whether it has a process, also one that is paused: it has to be stopped before anything
+    /// else.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.status == ContainerStatus::Running || self.is_paused
+    }
 }
 
 /// What a container was asked to be (D-11): the label of ours.

@@ -110,7 +110,7 @@ fn under_locks(
 /// Whether a container of the service runs.
 fn runs(situation: &Situation<'_>, service: &ServiceName) -> bool {
     let mut all = situation.app.containers.values();
-    all.any(|found| found.service == *service && found.status == ContainerStatus::Running)
+    all.any(|found| found.service == *service && found.is_up())
 }
 
 /// How far a service may go now, whoever holds locks; or why it may not move.
@@ -285,7 +285,7 @@ pub(super) fn add_leaving(situation: &Situation<'_>, agenda: &mut Agenda) {
             wanted.is_some_and(|release| release.services.contains_key(&container.service));
         if !is_wanted && !situation.marks.is_own(container) {
             let runs: &mut bool = leaving.entry(&container.service).or_default();
-            *runs |= container.status == ContainerStatus::Running;
+            *runs |= container.is_up();
         }
     }
     for (service, runs) in leaving {

@@ -10,7 +10,6 @@ use super::work::Work;
 use crate::base::uptime::Uptime;
 use crate::limits;
 use crate::model::current::Container;
-use crate::model::status::ContainerStatus;
 use crate::model::target::Strategy;
 use crate::model::{AppUuid, ServiceName};
 use crate::world::host::LockRefused;
@@ -48,7 +47,7 @@ impl Work {
             let all = app.containers.values();
             for found in all.filter(|found| !board.marks.is_own(found)) {
                 let dir = lock_dir(&self.tools.facts.runtime_dir, &self.app, found);
-                let runs = found.status == ContainerStatus::Running;
+                let runs = found.is_up();
                 match dirs.iter_mut().find(|(known, _)| *known == dir) {
                     Some((_, known)) => *known |= runs,
                     None => dirs.push((dir, runs)),

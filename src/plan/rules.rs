@@ -361,12 +361,15 @@ fn best<'a>(
     // Of several the one under its right name counts, then the running one.
     good.max_by_key(|(name, found)| {
         let right = is_right_name(name, service, release, situation.uuid);
-        (right, found.status == ContainerStatus::Running)
+        (right, found.is_up())
     })
 }
 
 /// Whether the engine's own policy, or D-21, says that it has to run.
 pub(super) fn has_to_run(container: &Container, marks: &Marks) -> bool {
+    if container.is_paused {
+        return true;
+    }
     match container.status {
         ContainerStatus::Created | ContainerStatus::Dead => true,
         ContainerStatus::Running => false,
@@ -393,7 +396,7 @@ fn is_settled(container: &Container, target: &ServiceTarget, marks: &Marks) -> b
     if target.running {
         !has_to_run(container, marks) && !is_outdated(container, marks)
     } else {
-        container.status != ContainerStatus::Running
+        !container.is_up()
     }
 }
 
@@ -426,8 +429,6 @@ pub fn stage(
     Stage {
         step,
         others: others.next().is_some(),
-        others_run: all
-            .into_iter()
-            .any(|found| found.status == ContainerStatus::Running),
+        others_run: all.into_iter().any(Container::is_up),
     }
 }

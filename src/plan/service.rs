@@ -203,10 +203,10 @@ impl Work {
             self.look(|app, board| {
                 let found = app.containers.get(name);
                 let found = found.filter(|found| !board.marks.is_own(found))?;
-                Some((found.status, found.id.clone()))
+                Some((found.is_up(), found.id.clone()))
             })
         };
-        let Some((status, _)) = find(name) else {
+        let Some((is_up, _)) = find(name) else {
             return Ok(None);
         };
         let mut aside = format!("{OLD}{name}");
@@ -215,11 +215,7 @@ impl Work {
             aside.insert_str(0, OLD);
         }
         if find(&aside).is_some() {
-            let gone = if status == ContainerStatus::Running {
-                &*aside
-            } else {
-                name
-            };
+            let gone = if is_up { &*aside } else { name };
             self.stop_if_running(gone).await?;
             self.tools.engine.remove(gone).await?;
             self.refresh(gone).await?;
@@ -323,7 +319,7 @@ impl Work {
     pub async fn stop_others(&self, service: &ServiceName) -> Result<(), EngineError> {
         let wanted = self.wanted(service)?;
         for (name, found) in self.others(&wanted) {
-            if found.status == ContainerStatus::Running {
+            if found.is_up() {
                 let drifted = |board: &Board| board.marks.drifted.contains(&found.id);
                 let why = if self.tools.board.look(drifted) {
                     "somebody changed it since it was made".to_owned()
@@ -341,7 +337,7 @@ impl Work {
     async fn stop_if_running(&self, name: &str) -> Result<(), EngineError> {
         let found = self.look(|app, _| app.containers.get(name).cloned());
         let Some(found) = found else { return Ok(()) };
-        if found.status != ContainerStatus::Running {
+        if !found.is_up() {
             return Ok(());
         }
         let _busy = Busy::mark(&self.tools, name);
@@ -508,7 +504,7 @@ impl Work {
     /// When one cannot be stopped.
     pub async fn stop_all(&self, service: &ServiceName) -> Result<(), EngineError> {
         for (name, found) in self.containers(service) {
-            if found.status == ContainerStatus::Running {
+            if found.is_up() {
                 let why = match self.release() {
                     Some((_, release)) => match release.services.get(service) {
                         Some(target) if target.strategy.kills_first() => {

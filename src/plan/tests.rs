@@ -129,6 +129,7 @@ fn container(service: &str, target: &ServiceTarget, status: ContainerStatus) -> 
         volumes: Vec::new(),
         lenders: Vec::new(),
         lock_dir: None,
+        is_paused: false,
         fingerprint: 0,
     }
 }

@@ -10,7 +10,7 @@ use helios::world::host::{Host, LockRefused};
 use helios::world::remote::{Polled, Remote, RemoteError, RemoteKind};
 use helios::world::store::{Store, StoreError};
 
-use super::world::World;
+use super::world::{State, World};
 
 /// What the backend has and was told.
 #[derive(Default)]
@@ -99,6 +99,41 @@ impl World {
         }
         Ok(())
     }
+
+    /// A change of the disk takes its time. Whoever gives up waiting for it does not undo it,
+    /// unless he is gone.
+    async fn write(
+        &self,
+        effect: impl FnOnce(&mut State) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut writing = Writing {
+            world: self,
+            effect: Some(effect),
+        };
+        let wait = self.with(|state| state.millis(20));
+        self.sleep(wait).await;
+        let effect = writing.effect.take().expect("nobody took it");
+        self.with(effect)
+    }
+}
+
+/// A change of the disk that is under way.
+struct Writing<'w, F: FnOnce(&mut State) -> Result<(), StoreError>> {
+    world: &'w World,
+    effect: Option<F>,
+}
+
+impl<F: FnOnce(&mut State) -> Result<(), StoreError>> Drop for Writing<'_, F> {
+    fn drop(&mut self) {
+        let Some(effect) = self.effect.take() else {
+            return;
+        };
+        self.world.with(|state| {
+            if !state.is_ending || state.rng.bool() {
+                let _ = effect(state);
+            }
+        });
+    }
 }
 
 impl Remote for World {
@@ -152,15 +187,7 @@ impl Store for World {
     }
 
     fn put<'a>(&'a self, path: &'a str, bytes: &'a [u8]) -> Pending<'a, Result<(), StoreError>> {
-        let put = self.with(|state| {
-            if state
-                .disk
-                .documents
-                .get(path)
-                .is_some_and(|old| old == bytes)
-            {
-                return Ok(());
-            }
+        let put = move |state: &mut State| {
             let chance = state.faults.disk;
             if state.disk.is_full || state.chance(chance) {
                 state.disk.unwritten.insert(bytes.to_vec());
@@ -174,17 +201,29 @@ impl Store for World {
             state.disk.forgotten.remove(bytes);
             state.disk.documents.insert(path.to_owned(), bytes.to_vec());
             Ok(())
-        });
-        Box::pin(async move { put })
+        };
+        Box::pin(async move {
+            let known = self.with(|state| state.disk.documents.get(path).cloned());
+            if known.is_some_and(|known| known == bytes) {
+                return Ok(());
+            }
+            self.write(put).await
+        })
     }
 
     fn delete<'a>(&'a self, path: &'a str) -> Pending<'a, Result<(), StoreError>> {
-        self.with(|state| {
-            let is_dir = path.ends_with('/');
-            let hit = |name: &String| name == path || is_dir && name.starts_with(path);
-            state.disk.documents.retain(|name, _| !hit(name));
-        });
-        Box::pin(async { Ok(()) })
+        let is_dir = path.ends_with('/');
+        let hit = move |name: &String| name == path || is_dir && name.starts_with(path);
+        Box::pin(async move {
+            if !self.with(|state| state.disk.documents.keys().any(hit)) {
+                return Ok(());
+            }
+            let delete = move |state: &mut State| {
+                state.disk.documents.retain(|name, _| !hit(name));
+                Ok(())
+            };
+            self.write(delete).await
+        })
     }
 
     fn list<'a>(&'a self, path: &'a str) -> Pending<'a, Result<Vec<String>, StoreError>> {

@@ -204,6 +204,10 @@ impl Engine for World {
                     let said = "cannot join the namespace of a container that does not run";
                     return Err(refuse(Kind::Conflict, &doing, said));
                 }
+                if state.engine.containers[&name].is_removing {
+                    let said = "container is marked for removal and cannot be started";
+                    return Err(refuse(Kind::Conflict, &doing, said));
+                }
                 if state.engine.containers[&name].will_not_start {
                     return Err(refuse(Kind::Failed, &doing, "exec format error"));
                 }
@@ -248,6 +252,9 @@ impl Engine for World {
                 if state.engine.containers.contains_key(new) {
                     return Err(refuse(Kind::Conflict, &doing, "the name is in use"));
                 }
+                if state.engine.containers[&name].is_removing {
+                    return Err(refuse(Kind::Conflict, &doing, "it is being removed"));
+                }
                 checks::on_rename(state, &name);
                 let mut found = state.engine.containers.remove(&name).unwrap();
                 found.container.release = release_of(new, &found.container.service);
@@ -268,8 +275,12 @@ impl Engine for World {
                     return Ok(());
                 };
                 checks::on_remove(state, &name);
-                let found = &state.engine.containers[&name].container;
-                if found.status == ContainerStatus::Running {
+                let found = &state.engine.containers[&name];
+                if found.is_removing {
+                    // What the engine's client makes of "already in progress".
+                    return Ok(());
+                }
+                if found.container.is_up() {
                     return Err(refuse(Kind::Conflict, &doing, "it is running"));
                 }
                 state.remove_by_hand(&name);

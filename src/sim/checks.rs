@@ -130,7 +130,7 @@ fn has_new_dependency(state: &State, found: &Found, service: &ServiceTarget) -> 
 pub fn on_stop(state: &mut State, name: &str, what: &str) {
     let targets = accepted(state);
     let found = state.engine.containers[name].clone();
-    if found.container.status != ContainerStatus::Running {
+    if !found.container.is_up() {
         return;
     }
     on_touch(state, name, what);
@@ -163,7 +163,7 @@ fn on_touch(state: &mut State, name: &str, what: &str) {
         "/run/helios/update-locks/{}/{}",
         found.app, found.container.service
     );
-    let runs = found.container.status == ContainerStatus::Running;
+    let runs = found.container.is_up();
     if runs && !state.dirs.ours.contains(&dir) {
         state.violation(format!("'{name}' is {what} without its update lock"));
     }
@@ -200,7 +200,7 @@ pub fn on_override(state: &mut State, dir: &str) {
     let overrides = targets.iter().any(|target| target.knobs.override_lock);
     let mut all = state.engine.containers.values();
     let runs = all.any(|found| {
-        let runs = found.container.status == ContainerStatus::Running;
+        let runs = found.container.is_up();
         runs && dir.ends_with(&format!("/{}/{}", found.app, found.container.service))
     });
     if runs && !overrides && !state.may_force {

@@ -56,6 +56,10 @@ pub struct Found {
     pub will_not_stop: bool,
     /// A start of it fails.
     pub will_not_start: bool,
+    /// Somebody removes it, and the engine takes its time.
+    pub is_removing: bool,
+    /// It crashed, and the engine waits before it starts it again: it counts as running.
+    pub is_restarting: bool,
     /// Somebody else's: no agent sees it in a list.
     pub is_foreign: bool,
 }
@@ -79,6 +83,8 @@ impl Found {
             is_sick: does("sick"),
             will_not_stop: false,
             will_not_start: does("broken"),
+            is_removing: false,
+            is_restarting: false,
             is_foreign: false,
         }
     }
@@ -243,6 +249,7 @@ fn as_made(new: &NewContainer<'_>, image_id: Arc<str>, made: u64) -> Container {
         image_id,
         depends_on: new.depends_on.clone(),
         status: ContainerStatus::Created,
+        is_paused: false,
         exit_code: Some(0),
         health: Health::None,
         created: format!("2026-01-01T00:00:00.{made:06}+00:00").into(),

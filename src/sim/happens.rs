@@ -20,6 +20,8 @@ impl State {
             return;
         };
         found.container.status = ContainerStatus::Running;
+        found.container.is_paused = false;
+        found.is_restarting = false;
         found.container.exit_code = Some(0);
         found.started = self.engine.made;
         found.container.health = if found.has_check {
@@ -28,6 +30,7 @@ impl State {
             Health::None
         };
         let (id, ends, check) = (found.container.id.clone(), found.ends, found.has_check);
+        self.tell_networks("connect", name);
         self.engine.tell("container", "start", &id);
         if let Some(code) = ends {
             let id = id.clone();
@@ -64,7 +67,7 @@ impl State {
         let Some(found) = self.engine.containers.get_mut(&name) else {
             return;
         };
-        if found.container.status != ContainerStatus::Running {
+        if found.container.status != ContainerStatus::Running || found.is_restarting {
             return;
         }
         found.container.status = ContainerStatus::Stopped;
@@ -74,10 +77,46 @@ impl State {
             Restart::Always | Restart::UnlessStopped => true,
             Restart::OnFailure(tries) => tries && code != 0,
         };
+        self.tell_networks("disconnect", &name);
         self.engine.tell("container", "die", id);
         self.call(&format!("{name} ends with {code}"), true);
         if again {
             self.begin(&name);
+        }
+    }
+
+    /// A container crashes again and again: the engine waits before it starts it the next
+    /// time, and calls that running.
+    pub fn crash(&mut self, name: &str, wait: Duration) {
+        let Some(found) = self.engine.containers.get_mut(name) else {
+            return;
+        };
+        let is_kept = found.container.restart != Restart::No;
+        if found.container.status != ContainerStatus::Running || !is_kept {
+            return;
+        }
+        found.is_restarting = true;
+        let id = found.container.id.clone();
+        self.tell_networks("disconnect", name);
+        self.engine.tell("container", "die", &id);
+        self.after(wait, move |state| {
+            let name = state.engine.find(&id);
+            let found = name
+                .as_ref()
+                .and_then(|name| state.engine.containers.get(name));
+            if let (Some(name), true) = (&name, found.is_some_and(|found| found.is_restarting)) {
+                state.begin(name);
+            }
+        });
+    }
+
+    /// A container that starts or ends comes to its networks or leaves them.
+    fn tell_networks(&self, action: &str, name: &str) {
+        let Some(found) = self.engine.containers.get(name) else {
+            return;
+        };
+        for _ in &found.container.networks {
+            self.engine.tell("network", action, &found.container.id);
         }
     }
 
@@ -86,8 +125,10 @@ impl State {
         self.engine.set_down(true);
         let mut again = Vec::new();
         for (name, found) in &mut self.engine.containers {
-            if found.container.status == ContainerStatus::Running {
+            if found.container.is_up() {
                 found.container.status = ContainerStatus::Stopped;
+                found.container.is_paused = false;
+                found.is_restarting = false;
                 found.container.exit_code = Some(137);
                 if found.container.restart != Restart::No {
                     again.push(name.clone());
@@ -108,10 +149,13 @@ impl State {
         let Some(found) = self.engine.containers.get_mut(name) else {
             return;
         };
-        if found.container.status == ContainerStatus::Running {
+        if found.container.is_up() {
             found.container.status = ContainerStatus::Stopped;
+            found.container.is_paused = false;
+            found.is_restarting = false;
             found.container.exit_code = Some(137);
             let id = found.container.id.clone();
+            self.tell_networks("disconnect", name);
             for action in ["kill", "die", "stop"] {
                 self.engine.tell("container", action, &id);
             }
@@ -124,6 +168,45 @@ impl State {
         if let Some(found) = self.engine.containers.remove(name) {
             self.engine
                 .tell("container", "destroy", &found.container.id);
+        }
+    }
+
+    /// Somebody removes a container by force, and that takes its time.
+    pub fn remove_slowly(&mut self, name: &str, wait: Duration) {
+        self.stop_by_hand(name);
+        let Some(found) = self.engine.containers.get_mut(name) else {
+            return;
+        };
+        found.is_removing = true;
+        let id = found.container.id.clone();
+        self.after(wait, move |state| {
+            if let Some(name) = state.engine.find(&id) {
+                state.remove_by_hand(&name);
+            }
+        });
+    }
+
+    /// Somebody pauses a container.
+    pub fn pause_by_hand(&mut self, name: &str) {
+        let Some(found) = self.engine.containers.get_mut(name) else {
+            return;
+        };
+        if found.container.status == ContainerStatus::Running && !found.is_restarting {
+            found.container.status = ContainerStatus::Stopped;
+            found.container.is_paused = true;
+            let id = found.container.id.clone();
+            self.engine.tell("container", "pause", &id);
+        }
+    }
+
+    /// Somebody takes a container off its networks.
+    pub fn disconnect_by_hand(&mut self, name: &str) {
+        self.tell_networks("disconnect", name);
+        if let Some(found) = self.engine.containers.get_mut(name)
+            && !found.container.networks.is_empty()
+        {
+            found.container.networks.clear();
+            found.container.fingerprint = u64::MAX - found.container.fingerprint;
         }
     }
 
@@ -191,6 +274,7 @@ impl State {
             image_id: self.engine.images[&image].clone(),
             depends_on: BTreeMap::new(),
             status: ContainerStatus::Running,
+            is_paused: false,
             exit_code: Some(0),
             health: Health::None,
             created: format!("2026-01-01T00:00:00.{made:06}+00:00").into(),
@@ -211,6 +295,8 @@ impl State {
             is_sick: false,
             will_not_stop: false,
             will_not_start: false,
+            is_removing: false,
+            is_restarting: false,
             is_foreign: app.is_empty(),
         };
         self.engine.containers.insert(name.into(), found);

@@ -50,7 +50,8 @@ fn by_hand(state: &mut State) {
         return;
     };
     let ours = !state.engine.containers[&name].is_foreign;
-    match state.rng.u8(0..9) {
+    let wait = state.millis(20_000);
+    match state.rng.u8(0..13) {
         0 => {
             state.note(format!("somebody removes '{name}'"));
             state.remove_by_hand(&name);
@@ -89,6 +90,22 @@ fn by_hand(state: &mut State) {
         7 => {
             state.note("somebody removes what no container uses");
             state.prune_by_hand();
+        }
+        8 => {
+            state.note(format!("somebody removes '{name}', which takes {wait:?}"));
+            state.remove_slowly(&name, wait);
+        }
+        9 => {
+            state.note(format!("somebody pauses '{name}'"));
+            state.pause_by_hand(&name);
+        }
+        10 if ours => {
+            state.note(format!("somebody takes '{name}' off its networks"));
+            state.disconnect_by_hand(&name);
+        }
+        11 => {
+            state.note(format!("'{name}' crashes and is restarted after {wait:?}"));
+            state.crash(&name, wait);
         }
         _ => {
             state.note(format!("'{name}' does not stop any more"));

@@ -356,6 +356,7 @@ mod tests {
             volumes: Vec::new(),
             lenders: Vec::new(),
             lock_dir: None,
+            is_paused: false,
             fingerprint: 0,
         };
         let name = format!("{service}_{release}").into();
