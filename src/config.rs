@@ -172,7 +172,7 @@ pub fn config(
             Some(_) => return Err(Usage("--host-runtime-dir: the path is not absolute".into())),
             None => dirs.runtime.clone(),
         },
-        retry: ms(args, "local-retry-interval-ms", 30_000)?,
+        retry: ms(args, "local-retry-interval-ms", 30_000)?.max(limits::RETRY_MIN),
         pulls_max: number(args, "pulls-max", limits::PULLS_MAX, 1..=16)?,
         disk_reserve: number(
             args,
@@ -862,6 +862,17 @@ mod tests {
             let error = derive(&line, &[], None).unwrap_err();
             assert!(error.0.contains(want), "{line:?}: {}", error.0);
         }
+    }
+
+    #[test]
+    fn d_19_what_fails_is_not_tried_without_end() {
+        let retry = |ms| {
+            derive(&["--local-retry-interval-ms", ms], &[], None)
+                .unwrap()
+                .retry
+        };
+        assert_eq!(retry("0"), limits::RETRY_MIN);
+        assert_eq!(retry("400"), Duration::from_millis(400));
     }
 
     #[test]

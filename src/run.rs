@@ -252,7 +252,7 @@ impl Agent {
             clock,
             board: Arc::new(Latest::new(board)),
             facts: Arc::new(host_facts(&config, &uuid)),
-            retry: config.retry.max(limits::RETRY_MIN),
+            retry: config.retry,
             pulls_max: config.pulls_max,
             disk_reserve: config.disk_reserve,
         };

@@ -72,6 +72,8 @@ struct State<'a> {
     #[serde(default)]
     exit_code: Option<i64>,
     #[serde(borrow, default)]
+    started_at: Cow<'a, str>,
+    #[serde(borrow, default)]
     health: Option<HealthState<'a>>,
 }
 
@@ -174,6 +176,7 @@ fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
         depends_on: depends_on.unwrap_or_default(),
         status,
         is_paused: found.state.status == "paused",
+        started: hash::short(found.state.started_at.as_bytes()),
         exit_code: found.state.exit_code,
         health: health(
             found

@@ -89,6 +89,8 @@ pub struct Container {
     pub status: ContainerStatus,
     /// It counts as stopped and holds on to all that it has: its ports, its networks.
     pub is_paused: bool,
+    /// Tells one start from the others.
+    pub started: u64,
     /// How it ended; meaningful when stopped.
     pub exit_code: Option<i64>,
     /// What its health check says.

@@ -72,7 +72,8 @@ pub struct Board {
     pub is_asking: bool,
     /// Plans that run right now; at zero an interrupt costs nothing.
     pub active: usize,
-    /// Plans that were begun since the start.
+    /// Plans that were begun since the start, and whatever else may have made an image
+    /// clean-up's.
     pub plans: u64,
     /// Counts actions and events, so that a long read notices that it is stale.
     pub touched: u64,
@@ -90,8 +91,9 @@ pub struct Marks {
     pub disturbed: BTreeSet<Arc<str>>,
     /// Somebody changed it since it was made (D-11).
     pub drifted: BTreeSet<Arc<str>>,
-    /// What it depends on was made again, and it asked to be restarted then (GAP-26).
-    pub outdated: BTreeSet<Arc<str>>,
+    /// What it depends on was made again, and it asked to be restarted then (GAP-26), unless
+    /// it has started again since; with [`Container::started`] of that moment.
+    pub outdated: BTreeMap<Arc<str>, u64>,
     /// The beginning of the id of the container that this agent runs in, if it runs in one.
     pub own: Option<Arc<str>>,
 }

@@ -1,6 +1,6 @@
 //! The engine as a [`Device`]: what is, read afresh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::board::Lane;
@@ -76,10 +76,21 @@ async fn read_device(tools: &Tools, anyway: bool) -> Result<bool, EngineError> {
             }
         }
         device.images = images;
-        device.apps = apps;
+        let before = std::mem::replace(&mut device.apps, apps);
+        // The image of one that is gone may be clean-up's.
+        board.plans += u64::from(has_lost(&before, &device.apps));
         board.is_read = true;
         true
     }))
+}
+
+/// Whether containers are gone.
+fn has_lost(before: &BTreeMap<AppUuid, App>, now: &BTreeMap<AppUuid, App>) -> bool {
+    let all = |apps: &BTreeMap<AppUuid, App>| {
+        let all = apps.values().flat_map(|app| app.containers.values());
+        all.map(|found| found.id.clone()).collect::<BTreeSet<_>>()
+    };
+    !all(before).is_subset(&all(now))
 }
 
 /// Reads one app again: after a failure nothing that was remembered counts (D-19).

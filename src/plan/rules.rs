@@ -388,7 +388,8 @@ pub(super) fn has_to_run(container: &Container, marks: &Marks) -> bool {
 
 /// Whether it runs and has to be restarted, since what it depends on was made again.
 pub(super) fn is_outdated(container: &Container, marks: &Marks) -> bool {
-    container.status == ContainerStatus::Running && marks.outdated.contains(&container.id)
+    let since = marks.outdated.get(&container.id);
+    container.status == ContainerStatus::Running && since == Some(&container.started)
 }
 
 /// Whether the container does what it should.

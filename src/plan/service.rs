@@ -114,7 +114,8 @@ impl Work {
         let dependents = self.look(|app, _| {
             let all = app.containers.values();
             let asking = all.filter(|found| asks(&found.service) == Some(true));
-            asking.map(|found| found.id.clone()).collect::<Vec<_>>()
+            let asking = asking.map(|found| (found.id.clone(), found.started));
+            asking.collect::<Vec<_>>()
         });
         self.tools.board.change_if(|board| {
             let any = !dependents.is_empty();

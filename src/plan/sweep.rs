@@ -94,18 +94,31 @@ fn used(board: &Board) -> BTreeSet<ImageUri> {
     used
 }
 
-/// Removes what was pulled by this agent and is used by no container and no target (FD-09);
-/// `false` when something is left to be tried again.
-pub async fn sweep(tools: &Tools) -> bool {
+/// What a sweep leaves behind; of several the last one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Left {
+    /// Nothing.
+    Nothing,
+    /// Images that somebody else's containers use: nobody says when that ends.
+    InUse,
+    /// Something that failed.
+    Failed,
+}
+
+/// Removes what was pulled by this agent and is used by no container and no target (FD-09).
+pub async fn sweep(tools: &Tools) -> Left {
     remember_again(tools).await;
     let names = match tools.store.list("pulled").await {
         Ok(names) => names,
         Err(error) => {
             log::warn!("images are not cleaned up: {error}");
-            return false;
+            return Left::Failed;
         }
     };
-    let mut is_clean = tools.board.look(|board| board.unmarked.is_empty());
+    let mut left = match tools.board.look(|board| board.unmarked.is_empty()) {
+        true => Left::Nothing,
+        false => Left::Failed,
+    };
     for name in names {
         let path = format!("pulled/{name}");
         let Ok(Some(bytes)) = tools.store.get(&path).await else {
@@ -124,17 +137,16 @@ pub async fn sweep(tools: &Tools) -> bool {
             .board
             .look(|board| board.is_read && !used(board).contains(&uri))
         {
-            is_clean &= remove(tools, &uri, &path).await;
+            left = left.max(remove(tools, &uri, &path).await);
         }
     }
-    is_clean
+    left
 }
 
-/// `false`: it is tried again.
-async fn remove(tools: &Tools, uri: &ImageUri, path: &str) -> bool {
-    log::info!("removing image '{uri}': no target and no container uses it");
+async fn remove(tools: &Tools, uri: &ImageUri, path: &str) -> Left {
     match tools.engine.remove_image(uri).await {
         Ok(()) => {
+            log::info!("image '{uri}' is removed: no target and no container uses it");
             let is_wanted = tools.board.change(|board| {
                 let is_wanted = used(board).contains(uri);
                 if !is_wanted {
@@ -143,16 +155,18 @@ async fn remove(tools: &Tools, uri: &ImageUri, path: &str) -> bool {
                 is_wanted
             });
             // A target that came in meanwhile may have it pulled again by now, as ours.
-            is_wanted || tools.store.delete(path).await.is_ok()
+            match is_wanted || tools.store.delete(path).await.is_ok() {
+                true => Left::Nothing,
+                false => Left::Failed,
+            }
         }
-        // Somebody else's container uses it: nothing that time alone would change.
         Err(error) if error.kind == Kind::Conflict => {
             log::debug!("{error}");
-            true
+            Left::InUse
         }
         Err(error) => {
             log::info!("{error}");
-            false
+            Left::Failed
         }
     }
 }

@@ -130,6 +130,7 @@ fn container(service: &str, target: &ServiceTarget, status: ContainerStatus) -> 
         lenders: Vec::new(),
         lock_dir: None,
         is_paused: false,
+        started: 0,
         fingerprint: 0,
     }
 }

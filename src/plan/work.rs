@@ -318,6 +318,8 @@ impl Tools {
             Err(error) if error.kind == Kind::Gone => {
                 self.board.change(|board| {
                     board.touched += 1;
+                    // Its image may be clean-up's.
+                    board.plans += 1;
                     for app in board.device.apps.values_mut() {
                         app.containers
                             .retain(|known, found| **known != *name && *found.id != *name);

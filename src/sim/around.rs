@@ -154,6 +154,7 @@ impl Remote for World {
                     return Ok(Polled::Unchanged);
                 }
                 state.backend.told = number;
+                state.happens(&format!("target {number} is told"));
                 Ok(Polled::Changed(document))
             })
         })

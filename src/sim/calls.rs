@@ -78,7 +78,14 @@ impl World {
             effect: Some(effect),
         };
         self.sleep(takes).await;
-        self.answers(&doing).await?;
+        if let Err(error) = self.answers(&doing).await {
+            if error.kind != Kind::Unreachable {
+                // A no is an answer.
+                request.effect = None;
+                self.with(|state| state.call(&doing, false));
+            }
+            return Err(error);
+        }
         let (fails, lost) = self.with(|state| {
             let faults = state.faults;
             (state.chance(faults.fails), state.chance(faults.lost))
@@ -126,7 +133,10 @@ impl World {
         if hangs || self.with(|state| state.engine.is_down) {
             return Err(refuse(Kind::Unreachable, doing, "no answer"));
         }
-        Ok(())
+        match self.with(|state| state.refused(doing)) {
+            Some(kind) => Err(refuse(kind, doing, "the engine says no")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -225,10 +235,13 @@ impl Engine for World {
             let doing = format!("stop container '{name}'");
             // Judged when it is asked for: meanwhile the target and the successor may change.
             let takes = self.with(|state| {
-                if let Some(name) = state.engine.find(name) {
-                    checks::on_stop(state, &name, "stopped");
+                let found = state.engine.find(name);
+                if let Some(name) = &found {
+                    checks::on_stop(state, name, "stopped");
                 }
-                state.millis(2000)
+                let usual = state.millis(2000);
+                let found = found.and_then(|name| state.engine.containers.get(&name));
+                found.and_then(|found| found.stops_in).unwrap_or(usual)
             });
             self.change(doing.clone(), (Some(name), takes), |state| {
                 let Some(name) = state.engine.find(name) else {
@@ -483,7 +496,7 @@ impl Engine for World {
     fn events(&self) -> Pending<'_, Result<Box<dyn Events>, EngineError>> {
         Box::pin(async {
             self.answers("watch events").await?;
-            let stream = self.with(|state| state.engine.listen());
+            let stream = self.with(|state| state.engine.listen(self));
             Ok(Box::new(stream) as Box<dyn Events>)
         })
     }

@@ -159,6 +159,9 @@ fn on_touch(state: &mut State, name: &str, what: &str) {
     if found.is_foreign {
         state.violation(format!("'{name}' is {what} and not ours"));
     }
+    if state.own.as_ref() == Some(&found.container.id) {
+        state.violation(format!("'{name}' is {what} and the agent itself"));
+    }
     let dir = format!(
         "/run/helios/update-locks/{}/{}",
         found.app, found.container.service
@@ -359,12 +362,14 @@ pub fn in_the_end(state: &State, target: &DeviceTarget) -> Vec<String> {
     for (uuid, app) in &target.apps {
         if let AppRelease::Wanted(release, target) = &app.release {
             check_app(state, uuid, target, &mut wrong);
-            check_documents(state, uuid, release, &mut wrong);
             let report = state.backend.report.as_deref().unwrap_or(b"null");
             let report: Value = serde_json::from_slice(report).unwrap();
             let told = &report[DEVICE]["apps"][uuid.as_str()]["releases"][release.as_str()];
             let mut names = target.services.keys();
             let fails = names.any(|name| waits_for_ever(state, uuid, (name, target)));
+            if !fails {
+                check_documents(state, uuid, release, &mut wrong);
+            }
             let expected = if fails { "aborted" } else { "done" };
             if told["update_status"] != expected {
                 wrong.push(format!("the last report says of app '{uuid}': {told}"));
@@ -388,8 +393,10 @@ fn waits_for_ever(
     uuid: &AppUuid,
     (name, release): (&ServiceName, &ReleaseTarget),
 ) -> bool {
+    let wanted = &release.services[name];
     let mut all = of_service(state, (uuid, name));
-    if all.any(|one| one.status == ContainerStatus::Running) {
+    // What ran before it goes on running.
+    if all.any(|one| one.status == ContainerStatus::Running && is_right(one, wanted)) {
         return false;
     }
     let required = release.services[name].depends_on.iter();
@@ -427,7 +434,11 @@ fn check_documents(state: &State, uuid: &AppUuid, release: &str, wrong: &mut Vec
 
 fn check_app(state: &State, uuid: &AppUuid, release: &ReleaseTarget, wrong: &mut Vec<String>) {
     for (name, service) in &release.services {
-        let all: Vec<_> = of_service(state, (uuid, name.as_str())).collect();
+        let mut all: Vec<_> = of_service(state, (uuid, name.as_str())).collect();
+        let waits = waits_for_ever(state, uuid, (name, release));
+        if waits && all.iter().any(|one| is_right(one, service)) {
+            all.retain(|one| is_right(one, service));
+        }
         let [one] = all[..] else {
             wrong.push(format!("service '{name}' has {} containers", all.len()));
             continue;
@@ -436,7 +447,6 @@ fn check_app(state: &State, uuid: &AppUuid, release: &ReleaseTarget, wrong: &mut
             wrong.push(format!("service '{name}' is not what was asked for"));
         }
         let may_run = service.running && !has_label(service, "once");
-        let waits = waits_for_ever(state, uuid, (name, release));
         let runs = one.status == ContainerStatus::Running;
         if runs && !may_run || !runs && may_run && !waits {
             wrong.push(format!("service '{name}' is {:?}", one.status));

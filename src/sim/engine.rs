@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use helios::base::hash;
 use helios::base::uptime::Uptime;
@@ -14,7 +15,7 @@ use helios::model::{AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceName};
 use helios::world::Pending;
 use helios::world::engine::{EngineError, EngineEvent, Events, FoundVolume, Kind, NewContainer};
 
-use super::world::State;
+use super::world::{State, World};
 
 /// Everything the engine keeps.
 #[derive(Default)]
@@ -56,6 +57,8 @@ pub struct Found {
     pub will_not_stop: bool,
     /// A start of it fails.
     pub will_not_start: bool,
+    /// A stop of it takes so long.
+    pub stops_in: Option<Duration>,
     /// Somebody removes it, and the engine takes its time.
     pub is_removing: bool,
     /// It crashed, and the engine waits before it starts it again: it counts as running.
@@ -83,6 +86,7 @@ impl Found {
             is_sick: does("sick"),
             will_not_stop: false,
             will_not_start: does("broken"),
+            stops_in: does("slow").then_some(Duration::from_secs(300)),
             is_removing: false,
             is_restarting: false,
             is_foreign: false,
@@ -137,10 +141,14 @@ impl Containers {
     }
 
     /// A stream of what happens from now on.
-    pub(super) fn listen(&mut self) -> impl Events + use<> {
+    pub(super) fn listen(&mut self, world: &World) -> impl Events + use<> {
         let listener = Arc::new(Mutex::new(Listener::default()));
         self.listeners.push(listener.clone());
-        Stream(listener)
+        Stream {
+            listener,
+            world: world.clone(),
+            is_half_read: false,
+        }
     }
 
     /// Takes the engine down, or lets it come back.
@@ -156,12 +164,22 @@ impl Containers {
     }
 }
 
-struct Stream(Arc<Mutex<Listener>>);
+struct Stream {
+    listener: Arc<Mutex<Listener>>,
+    world: World,
+    /// Somebody waited for an event, and went away before it was there.
+    is_half_read: bool,
+}
 
 impl Events for Stream {
     fn next(&mut self) -> Pending<'_, Result<EngineEvent, EngineError>> {
+        if self.is_half_read {
+            let what = "what was read of an event is thrown away";
+            self.world.with(|state| state.violation(what));
+        }
         Box::pin(poll_fn(|context| {
-            let mut listener = self.0.lock().unwrap();
+            let mut listener = self.listener.lock().unwrap();
+            self.is_half_read = false;
             if let Some(event) = listener.events.pop_front() {
                 return Poll::Ready(Ok(event));
             }
@@ -170,6 +188,7 @@ impl Events for Stream {
                 return Poll::Ready(Err(error));
             }
             listener.waker = Some(context.waker().clone());
+            self.is_half_read = true;
             Poll::Pending
         }))
     }
@@ -250,6 +269,7 @@ fn as_made(new: &NewContainer<'_>, image_id: Arc<str>, made: u64) -> Container {
         depends_on: new.depends_on.clone(),
         status: ContainerStatus::Created,
         is_paused: false,
+        started: 0,
         exit_code: Some(0),
         health: Health::None,
         created: format!("2026-01-01T00:00:00.{made:06}+00:00").into(),

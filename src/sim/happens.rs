@@ -24,6 +24,7 @@ impl State {
         found.is_restarting = false;
         found.container.exit_code = Some(0);
         found.started = self.engine.made;
+        found.container.started += 1;
         found.container.health = if found.has_check {
             Health::Starting
         } else {
@@ -275,6 +276,7 @@ impl State {
             depends_on: BTreeMap::new(),
             status: ContainerStatus::Running,
             is_paused: false,
+            started: 0,
             exit_code: Some(0),
             health: Health::None,
             created: format!("2026-01-01T00:00:00.{made:06}+00:00").into(),
@@ -295,6 +297,7 @@ impl State {
             is_sick: false,
             will_not_stop: false,
             will_not_start: false,
+            stops_in: None,
             is_removing: false,
             is_restarting: false,
             is_foreign: app.is_empty(),

@@ -18,7 +18,7 @@ use helios::flows::report;
 use helios::flows::seek::seeker::Options;
 use helios::flows::seek::{self, Mailbox, events, local};
 use helios::intake;
-use helios::plan::board::Board;
+use helios::plan::board::{Board, Marks};
 use helios::plan::work::{Cancel, Tools};
 use helios::world::clock::Clock as _;
 use helios::world::engine::{Engine, HostFacts};
@@ -146,6 +146,10 @@ async fn agent(world: &World, given: &Given) {
             ..Default::default()
         },
         since: world.now(),
+        marks: Marks {
+            own: world.with(|state| state.own.clone()),
+            ..Marks::default()
+        },
         ..Board::default()
     };
     let facts = HostFacts {

@@ -18,6 +18,7 @@
 //! | [`logged`] | what the agent logs |
 //! | [`mutants`] | agents that are broken on purpose |
 //! | [`histories`] | seeds; `HELIOS_SEEDS=7..8` prints all that happened in the seventh |
+//! | [`cases`] | situations that take more than a document |
 //! | [`scenarios`] | situations of the specification, each a document |
 
 pub mod around;
@@ -31,6 +32,7 @@ pub mod logged;
 pub mod pulls;
 pub mod world;
 
+mod cases;
 mod histories;
 mod mutants;
 mod scenarios;

@@ -11,8 +11,8 @@ use helios::model::status::ContainerStatus;
 use helios::model::{AppUuid, ImageUri, NetworkConfig, NetworkName, VolumeConfig, VolumeName};
 use helios::world::Pending;
 use helios::world::engine::{
-    Engine, EngineError, EngineInfo, Events, FoundVolume, ImageFacts, ListedImage, NewContainer,
-    Owned,
+    Engine, EngineError, EngineEvent, EngineInfo, Events, FoundVolume, ImageFacts, ListedImage,
+    NewContainer, Owned,
 };
 use helios::world::host::{Host, LockRefused, Vitals};
 use helios::world::remote::{Polled, Remote, RemoteError};
@@ -39,6 +39,7 @@ enum Mistake {
     ReportsWhatNobodyKnows,
     ForgetsItsImages,
     WritesWithEachPoll,
+    DropsWhatItReads,
 }
 
 /// The world as such an agent bends it.
@@ -230,7 +231,27 @@ impl Engine for Bent {
     }
 
     fn events(&self) -> Pending<'_, Result<Box<dyn Events>, EngineError>> {
-        self.world.events()
+        Box::pin(async {
+            let events = self.world.events().await?;
+            Ok(match self.is(Mistake::DropsWhatItReads) {
+                true => Box::new(Forgetful(events)),
+                false => events,
+            })
+        })
+    }
+}
+
+/// Begins to wait for an event and thinks better of it.
+struct Forgetful(Box<dyn Events>);
+
+impl Events for Forgetful {
+    fn next(&mut self) -> Pending<'_, Result<EngineEvent, EngineError>> {
+        Box::pin(async {
+            match future::poll_once(self.0.next()).await {
+                Some(event) => event,
+                None => self.0.next().await,
+            }
+        })
     }
 }
 
@@ -374,4 +395,5 @@ noticed! {
     r_rep_5_a_release_that_nobody_knows_is_noticed: ReportsWhatNobodyKnows, "is reported and unknown";
     fd_33_a_write_for_nothing_is_noticed: WritesWithEachPoll, "though nothing changes";
     fd_09_an_image_that_is_left_is_noticed: ForgetsItsImages, "is left";
+    an_event_that_is_half_read_is_noticed: DropsWhatItReads, "is thrown away";
 }

@@ -13,6 +13,7 @@ use helios::model::{AppUuid, ImageUri, ServiceName};
 use helios::plan::board::Shared;
 use helios::world::Pending;
 use helios::world::clock::Clock;
+use helios::world::engine::Kind;
 
 use super::around::{Backend, Dirs, Disk};
 use super::engine::Containers;
@@ -72,6 +73,12 @@ pub struct State {
     pub wishes: VecDeque<(Uptime, Options)>,
     /// Somebody asked for an update whatever locks there are.
     pub may_force: bool,
+    /// Calls that are refused: which, how, and how often.
+    pub refusals: Vec<(String, Kind, u32)>,
+    /// What happens as soon as something was done.
+    pub upon: Vec<(String, Deed)>,
+    /// The container that agents run in.
+    pub own: Option<Arc<str>>,
     /// The agent that lives now is killed after so many moments.
     pub kill_in: Option<u32>,
     /// Nothing but targets changes in this history: no service may be down for long.
@@ -116,6 +123,9 @@ impl World {
             edits: VecDeque::new(),
             wishes: VecDeque::new(),
             may_force: false,
+            refusals: Vec::new(),
+            upon: Vec::new(),
+            own: None,
             kill_in: None,
             is_calm: false,
             quiet_since: None,
@@ -234,7 +244,30 @@ impl State {
     /// Writes down what was done.
     pub fn call(&mut self, what: &str, done: bool) {
         let what = what.replace("container ", "").replace('\'', "");
+        if done {
+            self.happens(&what);
+        }
         self.calls.push(Call { what, done });
+    }
+
+    /// Lets what waits for this happen, too.
+    pub fn happens(&mut self, what: &str) {
+        if let Some(at) = self.upon.iter().position(|(known, _)| *known == *what) {
+            let (_, deed) = self.upon.remove(at);
+            self.after(Duration::ZERO, deed);
+        }
+    }
+
+    /// How a call is refused, if it is.
+    pub fn refused(&mut self, doing: &str) -> Option<Kind> {
+        let is_it = |what: &str| {
+            let rest = doing.strip_prefix(what);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(" '"))
+        };
+        let mut all = self.refusals.iter_mut();
+        let (_, kind, times) = all.find(|(what, _, times)| *times > 0 && is_it(what))?;
+        *times -= 1;
+        Some(*kind)
     }
 
     /// Writes down what must not happen.

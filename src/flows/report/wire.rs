@@ -357,6 +357,7 @@ mod tests {
             lenders: Vec::new(),
             lock_dir: None,
             is_paused: false,
+            started: 0,
             fingerprint: 0,
         };
         let name = format!("{service}_{release}").into();

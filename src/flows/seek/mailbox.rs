@@ -35,11 +35,11 @@ impl Mailbox {
             let known = board.target.as_ref();
             known.is_some_and(|target| target.knobs.override_lock)
         });
-        // It acts at once (FD-05).
+        // It acts at once (FD-05), on what runs already if that is all that is new.
         let overrides = target.knobs.override_lock && !was_overriding;
         let options = Options {
             cancel: options.cancel || overrides,
-            ..options
+            force: options.force || overrides,
         };
         let changed = self.accept(|board| {
             authorize(board, &target);
@@ -108,8 +108,9 @@ impl Mailbox {
         let now = self.tools.clock.now();
         self.tools.board.change(|board| {
             let target = set(board);
-            let changed = board.target.as_deref() != Some(&target);
-            if changed {
+            let known = board.target.as_deref();
+            let is_same = known.is_some_and(|known| is_same_work(known, &target));
+            if known != Some(&target) {
                 // A changed target resets every waiting time (D-19).
                 board.troubles.clear();
                 board.target = Some(Arc::new(target));
@@ -122,7 +123,7 @@ impl Mailbox {
                 UpdateStatus::ApplyingChanges,
                 Some("a target came in".into()),
             );
-            changed
+            !is_same
         })
     }
 
@@ -137,6 +138,21 @@ impl Mailbox {
             *pending = Some((before.or(options), was_changed || changed));
         });
     }
+}
+
+/// Whether a target asks for what is being done already. An override that ended is not that.
+fn is_same_work(known: &DeviceTarget, target: &DeviceTarget) -> bool {
+    let DeviceTarget {
+        name,
+        knobs,
+        apps,
+        host,
+        refused_hosts,
+        supervisor,
+    } = known;
+    (name, apps, host) == (&target.name, &target.apps, &target.host)
+        && (refused_hosts, supervisor) == (&target.refused_hosts, &target.supervisor)
+        && (target.knobs.override_lock || !knobs.override_lock)
 }
 
 /// Notes what the backend may be told about.

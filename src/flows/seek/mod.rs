@@ -14,8 +14,9 @@ use crate::model::current::App;
 use crate::model::status::UpdateStatus;
 use crate::model::target::{AppRelease, DeviceTarget};
 use crate::plan::board::{Board, Lane};
+use crate::plan::sweep::{self, Left};
 use crate::plan::work::{Cancel, Tools, Work};
-use crate::plan::{converge, images, read, sweep};
+use crate::plan::{converge, images, read};
 
 pub mod events;
 pub mod local;
@@ -65,11 +66,9 @@ pub async fn run(tools: Tools, mailbox: Arc<Mailbox>, stop: Arc<Cancel>) {
             Happened::CompareTime => {
                 driver.compare_at = driver.tools.clock.now() + limits::COMPARE_INTERVAL;
                 // Beside the lanes: an engine that hangs must not hold them up.
-                let tools = driver.tools.clone();
-                driver
-                    .executor
-                    .spawn(async move { compare(&tools).await })
-                    .detach();
+                let (tools, mailbox) = (driver.tools.clone(), mailbox.clone());
+                let compared = async move { compare(&tools, &mailbox).await };
+                driver.executor.spawn(compared).detach();
                 Order::Wait
             }
             Happened::StatusMayDiffer => Order::Wait,
@@ -200,11 +199,24 @@ async fn request(mailbox: &Mailbox) -> Happened {
     Happened::Request(options, changed)
 }
 
-/// What was remembered may have drifted without an event: looks at everything again.
-async fn compare(tools: &Tools) {
-    let has_target = tools.board.look(|board| board.target.is_some());
-    if has_target && let Err(error) = read::device(tools).await {
-        log::warn!("comparing the device with its target: {error}");
+/// What was remembered may have drifted without an event: looks at everything again. Apps
+/// that came to be there without a target are work for another apply.
+async fn compare(tools: &Tools, mailbox: &Mailbox) {
+    let Some(target) = tools.board.look(|board| board.target.clone()) else {
+        return;
+    };
+    if let Err(error) = read::device(tools).await {
+        return log::warn!("comparing the device with its target: {error}");
+    }
+    let has_strays = tools.board.look(|board| {
+        let mut all = board.device.apps.iter();
+        all.any(|(uuid, app)| {
+            let lane = board.lanes.get(uuid);
+            leaves(board, &target, (uuid, app)) && lane.is_none_or(|lane| *lane == Lane::Reached)
+        })
+    });
+    if has_strays {
+        mailbox.again(Options::default());
     }
 }
 
@@ -331,23 +343,30 @@ fn prepare(board: &mut Board, target: &DeviceTarget) -> Vec<AppUuid> {
             lanes.push(uuid.clone());
         }
     }
-    let marks = &board.marks;
-    // The supervisor's own app, and one that this agent is a part of (D-09, FD-41).
-    let own_app = |uuid: &AppUuid, app: &App| {
-        let supervisor = target.supervisor.as_ref();
-        supervisor.is_some_and(|supervisor| supervisor.app == *uuid)
-            || crate::intake::is_supervisor(uuid)
-            || app.containers.values().any(|found| marks.is_own(found))
-    };
-    for (uuid, app) in &board.device.apps {
-        let may_go = board.is_complete || board.deleted.contains(uuid);
-        if !target.apps.contains_key(uuid) && may_go && !own_app(uuid, app) {
-            log::info!("app '{uuid}' is not in the target and is removed");
-            board.lanes.insert(uuid.clone(), Lane::Working);
-            lanes.push(uuid.clone());
-        }
+    let all = board.device.apps.iter();
+    let leaving = all.filter(|found| leaves(board, target, *found));
+    let leaving: Vec<_> = leaving.map(|(uuid, _)| uuid.clone()).collect();
+    for uuid in leaving {
+        log::info!("app '{uuid}' is not in the target and is removed");
+        board.lanes.insert(uuid.clone(), Lane::Working);
+        lanes.push(uuid);
     }
     lanes
+}
+
+/// Whether an app is to go altogether: not the supervisor's own one, and none that this agent
+/// is a part of (D-09, FD-41).
+fn leaves(board: &Board, target: &DeviceTarget, (uuid, app): (&AppUuid, &App)) -> bool {
+    let may_go = board.is_complete || board.deleted.contains(uuid);
+    let supervisor = target.supervisor.as_ref();
+    let is_supervisor = supervisor.is_some_and(|supervisor| supervisor.app == *uuid)
+        || crate::intake::is_supervisor(uuid);
+    let has_own = || {
+        app.containers
+            .values()
+            .any(|found| board.marks.is_own(found))
+    };
+    may_go && !target.apps.contains_key(uuid) && !is_supervisor && !has_own()
 }
 
 /// Says which container is left as it is whatever the target says of it, and why.
@@ -377,13 +396,16 @@ async fn sweeps(tools: Tools, cancel: Arc<Cancel>) {
         let is_due = swept != Some(plans) || again.is_some_and(|at| at <= now);
         if is_settled && is_due {
             swept = Some(plans);
-            again = match sweep::sweep(&tools).await {
-                true => None,
-                false => Some(tools.clock.now() + backoff.failed(fastrand::f64())),
-            };
-            if again.is_none() {
+            let left = sweep::sweep(&tools).await;
+            if left != Left::Failed {
                 backoff.reset();
             }
+            let wait = match left {
+                Left::Nothing => None,
+                Left::InUse => Some(limits::COMPARE_INTERVAL),
+                Left::Failed => Some(backoff.failed(fastrand::f64())),
+            };
+            again = wait.map(|wait| tools.clock.now() + wait);
             continue;
         }
         let time = async {

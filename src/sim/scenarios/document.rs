@@ -140,7 +140,8 @@ pub fn device(target: &Value) -> Vec<u8> {
         .iter()
         .map(|(uuid, short)| (uuid.clone(), app(uuid, short)))
         .collect();
-    let document = json!({DEVICE: {"name": name, "config": {}, "apps": apps}});
+    let config = target.get("config").cloned().unwrap_or_else(|| json!({}));
+    let document = json!({DEVICE: {"name": name, "config": config, "apps": apps}});
     document.to_string().into_bytes()
 }
 

@@ -4,8 +4,8 @@
 //! where the others are.
 
 mod calls;
-mod document;
-mod play;
+pub mod document;
+pub mod play;
 
 /// Makes a test a document, and the list of all.
 macro_rules! scenarios {

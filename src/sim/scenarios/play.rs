@@ -154,7 +154,8 @@ fn place(scenario: &Scenario, state: &mut State) {
     }
 }
 
-fn set_target(state: &mut State, document: Vec<u8>) {
+/// The backend has this target from now on.
+pub fn set_target(state: &mut State, document: Vec<u8>) {
     let number = state
         .backend
         .target
