@@ -1,5 +1,7 @@
 //! Target to containers, through the local API of an unmanaged agent.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::support::engine::{App, app, call, service};
@@ -296,6 +298,59 @@ fn fd_21_of_two_networks_of_one_name_one_remains() {
     });
     agent.wait_for("done");
     assert_eq!((mine.id("main"), mine.is_running("main")), (id, true));
+}
+
+/// A route of this machine, until it is dropped.
+struct Route(String);
+
+impl Route {
+    fn add(subnet: &str) -> Route {
+        ip(&["add", subnet, "dev", "lo"]);
+        Route(subnet.to_owned())
+    }
+}
+
+impl Drop for Route {
+    fn drop(&mut self) {
+        ip(&["del", &self.0, "dev", "lo"]);
+    }
+}
+
+fn ip(args: &[&str]) {
+    let done = Command::new("ip").arg("route").args(args).status();
+    assert!(done.unwrap().success(), "ip route {args:?}");
+}
+
+fn subnet(network: &Value) -> String {
+    let subnet = &network["IPAM"]["Config"][0]["Subnet"];
+    subnet.as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn fd_22_a_default_network_keeps_clear_of_what_this_machine_routes() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    // What the engine would choose next.
+    let probes = ["a", "b", "c"].map(|name| format!("probe-{name}-{}", mine.0));
+    for name in &probes {
+        let made = call("POST", "/networks/create", Some(&json!({"Name": name})));
+        assert_eq!(made.0, 201, "{}", made.1);
+    }
+    let taken = probes.map(|name| {
+        let found = call("GET", &format!("/networks/{name}"), None).1;
+        assert_eq!(call("DELETE", &format!("/networks/{name}"), None).0, 204);
+        subnet(&found)
+    });
+    let _routes: Vec<_> = taken.iter().map(|subnet| Route::add(subnet)).collect();
+    let agent = start(&dir);
+    let body = json!({"services": {"main": service(1, json!({}))}});
+    agent.set(&mine.0, &app("r1", body));
+    agent.wait_for("done");
+    let networks = mine.networks();
+    let [network] = &networks[..] else {
+        panic!("{networks:?}");
+    };
+    let found = subnet(network);
+    assert!(!found.is_empty() && !taken.contains(&found), "{found}");
 }
 
 #[test]

@@ -22,5 +22,6 @@ mod registry;
 mod roundtrip;
 mod scenarios;
 mod start;
+mod states;
 mod support;
 mod volumes;

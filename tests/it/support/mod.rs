@@ -120,6 +120,8 @@ pub struct Options<'a> {
     pub without_api: bool,
     /// First wait after a failure, ms; short where a test waits for the next try.
     pub retry_ms: Option<u32>,
+    /// The container that it is to take for its own.
+    pub inside: Option<String>,
 }
 
 pub fn program() -> Command {
@@ -128,6 +130,23 @@ pub fn program() -> Command {
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .stdin(Stdio::null());
+    command
+}
+
+/// The program, with the file that an engine mounts into this container.
+fn inside(dir: &Path, container: &str) -> Command {
+    let own = dir.join(container);
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(own.join("hostname"), "own\n").unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .stdin(Stdio::null());
+    let script = "mount --bind \"$0\" /etc/hostname && exec \"$@\"";
+    command.args(["--mount", "/bin/sh", "-c", script]);
+    command.arg(own.join("hostname"));
+    command.arg(env!("CARGO_BIN_EXE_helios"));
     command
 }
 
@@ -143,7 +162,10 @@ impl Agent {
             .append(true)
             .open(dir.join("log"))
             .unwrap();
-        let mut command = program();
+        let mut command = match &options.inside {
+            Some(container) => inside(dir, container),
+            None => program(),
+        };
         command
             .env("DOCKER_HOST", engine)
             .env("HOME", dir)

@@ -1,5 +1,5 @@
-//! A socket before the engine's that can be cut, or answer nonsense, at will, and that
-//! remembers what it was asked.
+//! A socket before the engine's that can be cut, refuse a call or answer nonsense, at will, and
+//! that remembers what it was asked.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -26,6 +26,8 @@ pub struct Change {
 /// The connections through it.
 #[derive(Clone, Default)]
 struct Connections {
+    /// What a request line that is refused has in it, and the message.
+    refused: Arc<Mutex<Option<(String, String)>>>,
     open: Arc<Mutex<Vec<UnixStream>>>,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
@@ -69,6 +71,12 @@ impl Proxy {
     pub fn answer_500(&self) {
         self.mode.store(BROKEN, Ordering::SeqCst);
         self.close();
+    }
+
+    /// Answers 500 with a message to requests that have this in their line, from now on.
+    pub fn refuse(&self, what: Option<(&str, &str)>) {
+        let what = what.map(|(line, said)| (line.to_owned(), said.to_owned()));
+        *self.connections.refused.lock().unwrap() = what;
     }
 
     pub fn mend(&self) {
@@ -123,7 +131,11 @@ fn requests(mut bytes: &[u8]) -> Vec<Change> {
 fn refuse(mut client: UnixStream) {
     let mut head = [0; 4096];
     let _ = client.read(&mut head);
-    let body = "{\"message\":\"out of order\"}";
+    answer_500(&mut client, "out of order");
+}
+
+fn answer_500(client: &mut UnixStream, said: &str) {
+    let body = format!("{{\"message\":\"{said}\"}}");
     let _ = write!(
         client,
         "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\n\
@@ -145,11 +157,12 @@ fn join(client: UnixStream, connections: &Connections) {
     open.push(engine.try_clone().unwrap());
     let asked = Asked::default();
     connections.asked.lock().unwrap().push(asked.clone());
+    let refused = connections.refused.clone();
     for (from, to, asked) in [
         (
             client.try_clone().unwrap(),
             engine.try_clone().unwrap(),
-            Some(asked),
+            Some((asked, refused)),
         ),
         (engine, client, None),
     ] {
@@ -157,10 +170,21 @@ fn join(client: UnixStream, connections: &Connections) {
     }
 }
 
-fn copy(mut from: UnixStream, mut to: UnixStream, asked: Option<&Asked>) {
+/// Who asked for what, and what is refused of that.
+type Watched = (Asked, Arc<Mutex<Option<(String, String)>>>);
+
+fn copy(mut from: UnixStream, mut to: UnixStream, asked: Option<&Watched>) {
     let mut piece = [0; 16 * 1024];
     while let Ok(got) = from.read(&mut piece) {
-        if let Some(asked) = asked {
+        if let Some((asked, refused)) = asked {
+            let text = String::from_utf8_lossy(&piece[..got]);
+            let line = text.lines().next().unwrap_or_default();
+            let refused = refused.lock().unwrap().clone();
+            if let Some((_, said)) = refused.filter(|(what, _)| line.contains(what)) {
+                answer_500(&mut from, &said);
+                let _ = from.shutdown(std::net::Shutdown::Both);
+                break;
+            }
             asked.lock().unwrap().extend_from_slice(&piece[..got]);
         }
         if got == 0 || to.write_all(&piece[..got]).is_err() {
