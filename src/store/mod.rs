@@ -21,7 +21,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use crate::base::lock::lock;
+use crate::base::lock;
 use crate::base::thread::on_thread;
 use crate::base::{hash, random};
 use crate::limits;
@@ -215,11 +215,11 @@ impl Files {
 
     /// Something in this directory was changed, or is about to be.
     fn changed(&self, dir: &Path) {
-        lock(&self.met).entry(mark(dir)).or_default().changes += 1;
+        lock::lock(&self.met).entry(mark(dir)).or_default().changes += 1;
     }
 
     fn is_synced(&self, dir: &Path) -> bool {
-        let met = lock(&self.met);
+        let met = lock::lock(&self.met);
         met.get(&mark(dir))
             .is_some_and(|dir| dir.synced == Some(dir.changes))
     }
@@ -228,10 +228,10 @@ impl Files {
     /// a new directory once its parent is synced. Does nothing where nothing was changed.
     fn sync_up_to_root(&self, from: &Path) -> io::Result<()> {
         for dir in from.ancestors() {
-            let changes = lock(&self.met).entry(mark(dir)).or_default().changes;
+            let changes = lock::lock(&self.met).entry(mark(dir)).or_default().changes;
             if !self.is_synced(dir) {
                 sync(dir)?;
-                lock(&self.met).entry(mark(dir)).or_default().synced = Some(changes);
+                lock::lock(&self.met).entry(mark(dir)).or_default().synced = Some(changes);
             }
             if dir == self.contents {
                 break;
