@@ -177,6 +177,38 @@ pub const DBUS_WAITING_MAX: usize = 64;
 /// A line of the authentication.
 pub const DBUS_AUTH_LINE_BYTES_MAX: usize = 1024;
 
+/// One request to the legacy supervisor about its state (R-TRG-1).
+pub const LEGACY_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// What it may answer to that; its containers and images are in it.
+pub const LEGACY_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Between two questions whether it has settled.
+pub const LEGACY_LOOK: Duration = Duration::from_secs(1);
+/// The same, where it waits for its own time.
+pub const LEGACY_DEFERRED_LOOK: Duration = Duration::from_secs(30);
+/// The first and the longest wait after it did not answer (R-TRG-3).
+pub const LEGACY_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The wait after it refused our key (R-TRG-4).
+pub const LEGACY_REFUSED_RETRY: Duration = Duration::from_secs(60);
+/// The wait while update locks are set (R-TRG-5).
+pub const LEGACY_LOCKED_RETRY: Duration = Duration::from_secs(30);
+/// It has failed for so long that the status says so (R-TRG-3).
+pub const LEGACY_DEGRADED: Duration = Duration::from_secs(5 * 60);
+/// Its word on a key counts for so long (R-SEC-3).
+pub const LEGACY_KEY_MEMORY: Duration = Duration::from_secs(60);
+/// From a passed on request to its answer's head, where the backend answers (R-PRX-4)...
+pub const PROXY_CLOUD_HEAD: Duration = Duration::from_secs(60);
+/// ...and the longest silence in that answer.
+pub const PROXY_CLOUD_IDLE: Duration = Duration::from_secs(60);
+/// The same, where the legacy supervisor does: some of its answers wait for containers to
+/// stop...
+pub const PROXY_LEGACY_HEAD: Duration = Duration::from_secs(120);
+/// ...and its logs may be silent for long.
+pub const PROXY_LEGACY_IDLE: Duration = Duration::from_secs(15 * 60);
+/// `Retry-After` in seconds while there is no target for the legacy supervisor (R-INT-3).
+pub const PROXY_NO_TARGET_RETRY_SECS: u32 = 15;
+/// The same where there is no backend to pass a request on to.
+pub const PROXY_NO_CLOUD_RETRY_SECS: u32 = 600;
+
 // ---- http ------------------------------------------------------------------
 
 /// Connections a server holds at once (D-41). At rest each holds one buffer of
@@ -228,6 +260,10 @@ pub const HTTP_GZIP_FREE_BYTES: usize = 1024 * 1024;
 pub const HTTP_GZIP_RATIO_MAX: u64 = 200;
 /// What a tunnel holds, each way.
 pub const HTTP_TUNNEL_BUF_BYTES: usize = 8 * 1024;
+/// A tunnel that carried nothing for so long, and at most twice as long, ends.
+pub const HTTP_TUNNEL_IDLE: Duration = Duration::from_secs(15 * 60);
+/// A server that says nothing to a request that expects its word gets the body after so long.
+pub const HTTP_CONTINUE_WAIT: Duration = Duration::from_secs(2);
 /// Bytes given to a TLS session that it has not sent yet; a writer waits.
 pub const HTTP_TLS_OUT_BYTES_MAX: usize = 16 * 1024;
 /// Servers whose TLS session is remembered, to resume it.

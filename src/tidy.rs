@@ -47,8 +47,9 @@ const FILE_LINES_MAX: usize = 600;
 /// Functions that are tables: one line a case.
 const LONGER_FUNCTIONS: &[&str] = &[];
 const FUNCTION_LINES_MAX: usize = 70;
-/// Today's value and a little, gzip, TLS, tunnels and proxies included; 2,000 is the aim.
-const HTTP_LINES_MAX: usize = 3_000;
+/// Today's value and a little, gzip, TLS, tunnels, proxies and what a gateway needs included;
+/// 2,000 is the aim.
+const HTTP_LINES_MAX: usize = 3_150;
 
 fn sources() -> Vec<(String, String)> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -222,6 +222,7 @@ impl Docker {
             headers: &fields,
             body,
             timeouts,
+            ..Request::default()
         };
         let mut response = match self.client.send(request).await {
             Ok(response) => response,

@@ -17,7 +17,7 @@ use super::tls::TlsRoots;
 pub use super::tunnel::Tunnel;
 use super::url::{Url, is_target};
 pub use super::{Error, ErrorKind};
-use crate::limits::{HTTP_INTERIM_MAX, HTTP_REDIRECTS_MAX};
+use crate::limits::{HTTP_CONTINUE_WAIT, HTTP_INTERIM_MAX, HTTP_REDIRECTS_MAX};
 
 const USER_AGENT: &str = concat!("helios/", env!("CARGO_PKG_VERSION"));
 
@@ -49,6 +49,9 @@ pub struct Request<'a> {
     /// `User-Agent` and, but for Unix sockets, `Accept-Encoding`. Only what it
     /// offers itself does it decode.
     pub headers: &'a [(&'a str, &'a str)],
+    /// Field lines of somebody else's request, each with its line end: passed on as they
+    /// are, and nothing but `Host` and the length is added to them (R-PRX-2).
+    pub lines: Option<&'a [u8]>,
     /// The body.
     pub body: Option<&'a [u8]>,
     /// Instead of the client's own.
@@ -110,7 +113,8 @@ impl Client {
     }
 
     /// Like [`Client::send`], with a body that comes piece by piece: of so many
-    /// bytes, or in chunks.
+    /// bytes, or in chunks. Where the request expects to be told to continue, none of it
+    /// is asked for before that. A server that refuses gets no more of it.
     pub async fn send_from(
         &self,
         request: Request<'_>,
@@ -215,7 +219,8 @@ impl Client {
         let given = |name| find(request.headers, name).is_some();
         // Between processes of one machine it would only cost.
         let is_local = matches!(self.pool.endpoint, Endpoint::Unix(_));
-        let offers_gzip = !is_local && !given("accept-encoding") && !given("range");
+        let offers_gzip =
+            !is_local && request.lines.is_none() && !given("accept-encoding") && !given("range");
         Ok(Exchange {
             pool: &self.pool,
             request,
@@ -281,7 +286,15 @@ impl Exchange<'_> {
         let limit = self.timeouts.head;
         let mut left = length;
         let mut sent = conn.send_out(&[], limit).await;
-        while let (Ok(()), Some(piece)) = (&sent, source.next().await?) {
+        let expects = find(self.request.headers, "expect").is_some();
+        if expects && sent.is_ok() && !conn.wants_body(HTTP_CONTINUE_WAIT).await {
+            return Ok(Sent::Part);
+        }
+        while sent.is_ok() {
+            let Some(piece) = conn.unless_refused(source.next()).await else {
+                return Ok(Sent::Part);
+            };
+            let Some(piece) = piece? else { break };
             if let Some(left) = &mut left {
                 let less = left.checked_sub(piece.len() as u64);
                 *left = less.ok_or_else(other_length)?;
@@ -347,7 +360,7 @@ impl Exchange<'_> {
         if !given("host") {
             put_field(out, "Host", endpoint.authority());
         }
-        if !given("user-agent") {
+        if request.lines.is_none() && !given("user-agent") {
             put_field(out, "User-Agent", USER_AGENT);
         }
         if self.offers_gzip {
@@ -359,6 +372,7 @@ impl Exchange<'_> {
         for (name, value) in request.headers {
             put_field(out, name, value);
         }
+        out.extend_from_slice(request.lines.unwrap_or_default());
         put_line(out, format_args!(""));
     }
 

@@ -119,6 +119,9 @@ pub enum Sent {
     Nothing,
 }
 
+/// Where in a response its status is.
+const STATUS_AT: usize = "HTTP/1.1 ".len();
+
 /// What has arrived: first the head that is being worked on, then what is unread.
 #[derive(Debug, Default)]
 struct Buf {
@@ -178,7 +181,6 @@ impl Buf {
         cx: &mut Context<'_>,
         stream: &mut (impl AsyncRead + Unpin),
     ) -> Poll<io::Result<bool>> {
-        const STATUS_AT: usize = "HTTP/1.1 ".len();
         while self.unread().len() <= STATUS_AT {
             self.make_room();
             if ready!(self.poll_fill(cx, stream))? == 0 {
@@ -360,6 +362,52 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
             (0, _) => Ok(Sent::Nothing),
             _ => Ok(Sent::Part),
         }
+    }
+
+    /// What `work` comes to, unless the peer refuses, or closes, before it is done.
+    pub async fn unless_refused<W: Future>(&mut self, work: W) -> Option<W::Output> {
+        let Conn { stream, buf, .. } = self;
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => buf.poll_refusal(cx, stream).map(|_| None),
+        })
+        .await
+    }
+
+    /// Waits for the peer's word on whether it wants a body, and takes silence for a yes.
+    pub async fn wants_body(&mut self, wait: Duration) -> bool {
+        let Conn {
+            stream, buf, watch, ..
+        } = self;
+        let word = poll_fn(|cx| {
+            while buf.unread().len() <= STATUS_AT {
+                buf.make_room();
+                if ready!(buf.poll_fill(cx, stream)).unwrap_or(0) == 0 {
+                    return Poll::Ready(false);
+                }
+            }
+            Poll::Ready(buf.unread()[STATUS_AT] == b'1')
+        });
+        watch.until(after(wait), word).await.unwrap_or(true)
+    }
+
+    /// Ends when the peer has closed. What it says meanwhile stays unread, up to the
+    /// buffer's limit; then it is not listened to.
+    pub async fn closed(&mut self) {
+        let Conn { stream, buf, .. } = self;
+        poll_fn(|cx| {
+            loop {
+                buf.make_room();
+                if buf.end == buf.bytes.len() {
+                    return Poll::Pending;
+                }
+                if ready!(buf.poll_fill(cx, stream)).unwrap_or(0) == 0 {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
     }
 
     /// Sends [`Conn::out`] and all the parts, or less if it `listens` and hears

@@ -1,5 +1,6 @@
 //! One request of a server, and the chance to answer it.
 
+use std::borrow::Cow;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -57,6 +58,17 @@ enum Answer {
     Bodiless,
     /// All sent.
     Done,
+}
+
+/// What goes into an answer's head.
+#[derive(Debug, Clone, Copy, Default)]
+struct AnswerHead<'a> {
+    status: u16,
+    fields: &'a [(&'a str, &'a str)],
+    /// Field lines of another server, passed on as they are.
+    lines: &'a [u8],
+    /// The body's, if it is known.
+    length: Option<u64>,
 }
 
 /// One request and the chance to answer it.
@@ -136,6 +148,48 @@ impl<'c> Exchange<'c> {
         self.peer
     }
 
+    /// Path and query as they came.
+    #[must_use]
+    pub fn target(&self) -> Cow<'_, str> {
+        let (path, query) = (&self.head.path, &self.head.query);
+        match query.start - path.end {
+            0 | 1 => self.text(&(path.start..query.end)).into(),
+            // The path goes without saying, as in `http://host?query`.
+            _ => format!("/?{}", self.query()).into(),
+        }
+    }
+
+    /// Whether the peer speaks HTTP/1.0.
+    #[must_use]
+    pub fn is_http10(&self) -> bool {
+        self.head.http10
+    }
+
+    /// How its body is framed.
+    #[must_use]
+    pub fn framing(&self) -> Body {
+        self.head.body
+    }
+
+    /// Whether the peer waits for a word before it sends its body.
+    #[must_use]
+    pub fn expects_continue(&self) -> bool {
+        self.head.expects_continue
+    }
+
+    /// Whether it asks to leave HTTP.
+    #[must_use]
+    pub fn is_upgrade(&self) -> bool {
+        self.head.upgrade
+    }
+
+    /// Ends when the peer has closed, which nobody answers any more. What it sends
+    /// meanwhile is kept, up to a limit; beyond that it is not listened to.
+    pub async fn gone(&mut self) {
+        self.conn.closed().await;
+        self.head.keep_alive = false;
+    }
+
     /// The whole request body, if it is not longer than `max`.
     pub async fn body(&mut self, max: usize) -> Result<Vec<u8>, BodyError> {
         if let Body::Length(length) = self.conn.body
@@ -192,8 +246,13 @@ impl<'c> Exchange<'c> {
         let length = Some(body.len() as u64);
         let sends_body = has_body(status) && self.method() != "HEAD";
         let body = if sends_body { body } else { &[] };
-        self.begin(status, headers, length, Answer::Done, body)
-            .await
+        let head = AnswerHead {
+            status,
+            fields: headers,
+            length,
+            ..AnswerHead::default()
+        };
+        self.begin(head, Answer::Done, body).await
     }
 
     /// Begins an answer whose body [`Exchange::write`] sends: as long as its
@@ -202,14 +261,41 @@ impl<'c> Exchange<'c> {
         let length = find(headers, "content-length").map(|value| decimal(value.as_bytes()));
         let length = length.transpose();
         let length = length.map_err(|_| invalid("a length that is no number"))?;
-        let answer = match length {
-            _ if self.method() == "HEAD" || !has_body(status) => Answer::Bodiless,
+        let head = AnswerHead {
+            status,
+            fields: headers,
+            length,
+            ..AnswerHead::default()
+        };
+        self.open(head).await
+    }
+
+    /// Begins an answer that is another server's: `lines` are its field lines but for those
+    /// that belong to the connection, and `length` is its body's, if that is known.
+    pub async fn relay(
+        &mut self,
+        status: u16,
+        lines: &[u8],
+        length: Option<u64>,
+    ) -> Result<(), Error> {
+        let head = AnswerHead {
+            status,
+            lines,
+            length,
+            ..AnswerHead::default()
+        };
+        self.open(head).await
+    }
+
+    async fn open(&mut self, head: AnswerHead<'_>) -> Result<(), Error> {
+        let answer = match head.length {
+            _ if self.method() == "HEAD" || !has_body(head.status) => Answer::Bodiless,
             Some(length) => Answer::Length(length),
             None if self.head.http10 => Answer::UntilClose,
             None => Answer::Chunked,
         };
         self.head.keep_alive &= answer != Answer::UntilClose;
-        self.begin(status, headers, length, answer, &[]).await
+        self.begin(head, answer, &[]).await
     }
 
     /// Sends a piece of the body begun with [`Exchange::stream`].
@@ -229,13 +315,18 @@ impl<'c> Exchange<'c> {
         sent.map_err(|err| self.lost(&err))
     }
 
-    /// Answers an upgrade with 101 and these fields, then carries bytes between
+    /// Answers an upgrade with 101 and these field lines, then carries bytes between
     /// the peer and the tunnel until both have ended.
-    pub async fn switch(&mut self, headers: &[(&str, &str)], to: Tunnel) -> Result<(), Error> {
+    pub async fn switch(&mut self, lines: &[u8], to: Tunnel) -> Result<(), Error> {
         if !self.head.upgrade {
             return Err(invalid("an upgrade that is not possible"));
         }
-        self.begin(101, headers, None, Answer::Done, &[]).await?;
+        let head = AnswerHead {
+            status: 101,
+            lines,
+            ..AnswerHead::default()
+        };
+        self.begin(head, Answer::Done, &[]).await?;
         self.head.keep_alive = false;
         let early = self.conn.take_unread();
         let joined = tunnel::join(&mut self.conn.stream, &early, to).await;
@@ -245,25 +336,24 @@ impl<'c> Exchange<'c> {
     /// Sends the head and these first bytes of the body.
     async fn begin(
         &mut self,
-        status: u16,
-        headers: &[(&str, &str)],
-        length: Option<u64>,
+        head: AnswerHead<'_>,
         answer: Answer,
         body: &[u8],
     ) -> Result<(), Error> {
-        self.compose(status, headers, length)?;
+        self.compose(head)?;
         self.answer = answer;
         let sent = self.conn.send_out(body, HTTP_WRITE_TIMEOUT).await;
         sent.map_err(|err| self.lost(&err))
     }
 
-    /// Puts the head together; `length` is that of the body, if it is known.
-    fn compose(
-        &mut self,
-        status: u16,
-        headers: &[(&str, &str)],
-        length: Option<u64>,
-    ) -> Result<(), Error> {
+    /// Puts the head together.
+    fn compose(&mut self, head: AnswerHead<'_>) -> Result<(), Error> {
+        let AnswerHead {
+            status,
+            fields: headers,
+            lines,
+            length,
+        } = head;
         if self.answer != Answer::None || !are_fields(headers) || !matches!(status, 101 | 200..=599)
         {
             return Err(invalid("an answer that HTTP does not allow"));
@@ -285,7 +375,8 @@ impl<'c> Exchange<'c> {
             (true, false) => None,
         };
         let out = &mut self.conn.out;
-        put_start(out, status);
+        // Another server's answer has its own (RFC 9110 6.6.1).
+        put_start(out, status, Fields::lines(lines).get("date").is_none());
         if let Some(connection) = connection {
             put_field(out, "Connection", connection);
         }
@@ -297,6 +388,7 @@ impl<'c> Exchange<'c> {
         for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name)) {
             put_field(out, name, value);
         }
+        out.extend_from_slice(lines);
         put_line(out, format_args!(""));
         Ok(())
     }
@@ -358,14 +450,17 @@ fn has_body(status: u16) -> bool {
     !matches!(status, 101 | 204 | 304)
 }
 
-/// Begins an answer's head anew: its first line, and the date (RFC 9110 6.6.1).
-pub(super) fn put_start(out: &mut Vec<u8>, status: u16) {
+/// Begins an answer's head anew: its first line, and the date (RFC 9110 6.6.1) if it has
+/// none yet.
+pub(super) fn put_start(out: &mut Vec<u8>, status: u16, dated: bool) {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     out.clear();
     put_line(out, format_args!("HTTP/1.1 {status} {}", reason(status)));
-    put_field(out, "Date", HttpDate(now.as_secs()));
+    if dated {
+        put_field(out, "Date", HttpDate(now.as_secs()));
+    }
 }
 
 /// The words for a status. There is a space in front of them even if there are none.
@@ -397,6 +492,7 @@ fn reason(status: u16) -> &'static str {
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
+        508 => "Loop Detected",
         505 => "HTTP Version Not Supported",
         _ => "",
     }

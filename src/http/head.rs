@@ -129,6 +129,12 @@ impl<'b> Fields<'b> {
         Fields(&head[first.map_or(head.len(), |end| end + 1)..])
     }
 
+    /// Field lines without a first line in front of them.
+    #[must_use]
+    pub fn lines(lines: &'b [u8]) -> Fields<'b> {
+        Fields(lines)
+    }
+
     /// The values of every field of this name.
     pub fn all(self, name: &str) -> impl Iterator<Item = &'b [u8]> {
         self.filter(move |(other, _)| other.eq_ignore_ascii_case(name))

@@ -96,6 +96,12 @@ impl Response {
         Fields::of(self.conn.as_ref().map_or(&self.head, |conn| conn.head()))
     }
 
+    /// How what is left of the body is framed.
+    #[must_use]
+    pub fn framing(&self) -> Body {
+        self.conn.as_ref().map_or(Body::None, |conn| conn.body)
+    }
+
     /// The next piece of the decoded body; none at its end.
     pub async fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {
         if !self.more().await? {

@@ -327,7 +327,7 @@ async fn exchange(conn: &mut Conn<Stream>, peer: Peer, status: &Status, shared: 
 /// Answers what never became an exchange.
 async fn refuse(conn: &mut Conn<Stream>, status: u16, reason: &str) {
     let out = &mut conn.out;
-    put_start(out, status);
+    put_start(out, status, true);
     put_field(out, "Content-Type", TEXT);
     put_framing(out, Some(reason.len() as u64));
     put_field(out, "Connection", "close");

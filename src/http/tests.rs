@@ -104,7 +104,7 @@ impl Handler for Answers {
                     };
                     let tunnel = client.send(request).await?.into_tunnel();
                     let tunnel = tunnel.ok_or_else(|| Error::new(ErrorKind::Invalid, ""))?;
-                    exchange.switch(&headers, tunnel).await
+                    exchange.switch(b"Upgrade: x\r\n", tunnel).await
                 }
                 "/forward" => {
                     let client = self

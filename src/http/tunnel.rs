@@ -2,14 +2,16 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures_lite::{AsyncRead, AsyncWrite};
+use async_io::Timer;
+use futures_lite::{AsyncRead, AsyncWrite, StreamExt as _};
 
 use super::stream::Stream;
-use crate::limits::HTTP_TUNNEL_BUF_BYTES;
+use crate::limits::{HTTP_TUNNEL_BUF_BYTES, HTTP_TUNNEL_IDLE};
 
 /// A stream, and what had already arrived on it.
 #[derive(Debug)]
@@ -23,17 +25,19 @@ struct Way {
     buf: Vec<u8>,
     left: Range<usize>,
     has_ended: bool,
+    /// Something was carried since this was looked at last.
+    has_moved: bool,
 }
 
 impl Way {
     fn new(early: &[u8]) -> Way {
         let mut buf = early.to_vec();
         buf.resize(early.len().max(HTTP_TUNNEL_BUF_BYTES), 0);
-        let (left, has_ended) = (0..early.len(), false);
         Way {
             buf,
-            left,
-            has_ended,
+            left: 0..early.len(),
+            has_ended: false,
+            has_moved: false,
         }
     }
 
@@ -51,6 +55,7 @@ impl Way {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     some => self.left.start += some,
                 }
+                self.has_moved = true;
             }
             ready!(Pin::new(&mut *to).poll_flush(cx))?;
             self.left = 0..ready!(Pin::new(&mut *from).poll_read(cx, &mut self.buf))?;
@@ -63,14 +68,21 @@ impl Way {
     }
 }
 
-/// Carries bytes between the two until both have ended, or one broke.
+/// Carries bytes between the two until both have ended, or one broke, or neither had
+/// anything to say for too long.
 pub(super) async fn join(ours: &mut Stream, early: &[u8], mut theirs: Tunnel) -> io::Result<()> {
     let (mut there, mut back) = (Way::new(early), Way::new(&theirs.early));
+    let mut look = Timer::interval(HTTP_TUNNEL_IDLE);
     poll_fn(|cx| {
-        let there = there.poll(cx, ours, &mut theirs.stream)?;
-        let back = back.poll(cx, &mut theirs.stream, ours)?;
-        ready!(there);
-        back.map(Ok)
+        let to = there.poll(cx, ours, &mut theirs.stream)?;
+        let from = back.poll(cx, &mut theirs.stream, ours)?;
+        while look.poll_next(cx).is_ready() {
+            if !(mem::take(&mut there.has_moved) | mem::take(&mut back.has_moved)) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        ready!(to);
+        from.map(Ok)
     })
     .await
 }

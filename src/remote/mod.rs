@@ -107,7 +107,7 @@ impl Backend {
             target,
             headers: &fields,
             body,
-            timeouts: None,
+            ..Request::default()
         };
         // Only what changes nothing is repeated elsewhere (R-HTTP-8).
         let response = loop {

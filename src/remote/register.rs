@@ -88,7 +88,7 @@ impl Registrar {
             target,
             headers: &headers[..if body.is_some() { 3 } else { 2 }],
             body,
-            timeouts: None,
+            ..Request::default()
         };
         // A request that makes something is not sent elsewhere (S-REG-20, R-HTTP-8).
         let sent = loop {

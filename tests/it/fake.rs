@@ -426,7 +426,7 @@ fn listen(engine: Endpoint, unique: String) -> JoinHandle<Vec<String>> {
                 target: &target,
                 headers: &[],
                 body: None,
-                timeouts: None,
+                ..Request::default()
             };
             let mut response = client.send(request).await.unwrap();
             ready.send(response.status()).unwrap();

@@ -61,7 +61,7 @@ fn call(endpoint: Endpoint, method: &str, target: &str, body: Option<&Value>) ->
         target,
         headers,
         body,
-        timeouts: None,
+        ..Request::default()
     };
     let (status, bytes) = async_io::block_on(async {
         let mut response = client.send(request).await.unwrap();

@@ -95,7 +95,7 @@ pub fn http(
         target,
         headers,
         body,
-        timeouts: None,
+        ..Request::default()
     };
     async_io::block_on(async {
         let mut response = client
