@@ -78,8 +78,11 @@ enum Kind {
     Later(&'static str),
 }
 
-const LEGACY: Kind =
-    Kind::Later("running beside a legacy supervisor is not part of this version yet");
+const LEGACY: Kind = if cfg!(feature = "legacy") {
+    Kind::One
+} else {
+    Kind::Later("this build knows no legacy supervisor")
+};
 /// Every option (state-engine 10.2, D-36).
 #[rustfmt::skip]
 const OPTIONS: &[Opt] = &[
@@ -118,9 +121,9 @@ const OPTIONS: &[Opt] = &[
     Opt { name: "user-apps", value: "auto|on|off", kind: Kind::One, requires: &[],
         help: "Whether this agent manages user apps. Default: auto" },
     Opt { name: "legacy-api-endpoint", value: "URL", kind: LEGACY, requires: &["legacy-api-key"],
-        help: "The legacy supervisor (later)" },
+        help: "The legacy supervisor's API: this agent stands between it and everybody else" },
     Opt { name: "legacy-api-key", value: "KEY", kind: LEGACY, requires: &["legacy-api-endpoint"],
-        help: "Its key (later)" },
+        help: "The key of that API" },
     Opt { name: "provisioning-key", value: "KEY", kind: Kind::One,
         requires: &["remote-api-endpoint", "provisioning-fleet", "provisioning-device-type"],
         help: "Registers this device once, with this key; later starts need none of these" },
@@ -357,7 +360,7 @@ mod tests {
             ("--uuid=", "--uuid"),
             ("--remote-api-key k", "needs --uuid"),
             ("--remote-api-key k --uuid u", "needs --remote-api-endpoint"),
-            ("--legacy-api-endpoint http://h", "legacy supervisor"),
+            ("--legacy-api-endpoint http://h", "legacy"),
             ("--provisioning-key k", "needs --remote-api-endpoint"),
             ("--provisioning-key k --remote-api-endpoint http://h", "needs --provisioning-fleet"),
             ("--provisioning-fleet 1", "needs --provisioning-key"),

@@ -17,27 +17,31 @@ use crate::run::{Failed, failed};
 use crate::world::clock::Clock;
 use crate::world::remote::Remote;
 
+/// Where the backend is, how to get there, and how long its answers may take.
+pub(crate) type Way = (Url, Endpoint, Timeouts);
+
 /// The client of the backend and the host it talks to.
 pub(crate) fn backend(
+    (url, endpoint, timeouts): &Way,
     remote: &RemoteConfig,
     identity: (&str, &str),
     config: &Config,
     clock: &Arc<dyn Clock>,
-) -> Result<(Arc<dyn Remote>, String), Failed> {
-    let (url, endpoint, timeouts) = way(remote)?;
-    let backend = Backend::new(&url, endpoint, timeouts, identity, &config.dirs.cache)
+) -> (Arc<dyn Remote>, String) {
+    let endpoint = endpoint.clone();
+    let backend = Backend::new(url, endpoint, *timeouts, identity, &config.dirs.cache)
         .with_roots(later_roots(remote))
         .with_clock(clock.clone());
-    Ok((Arc::new(backend), url.host().to_owned()))
+    (Arc::new(backend), url.host().to_owned())
 }
 
 /// The client that registers this device.
 pub(crate) fn registrar(
+    (url, endpoint, timeouts): &Way,
     remote: &RemoteConfig,
     registration: &Registration,
     clock: &Arc<dyn Clock>,
-) -> Result<Arc<Registrar>, Failed> {
-    let (url, endpoint, timeouts) = way(remote)?;
+) -> Arc<Registrar> {
     let os_version = registration.os_version.clone();
     // Without a version that can be compared the rest would only be refused (remote-api 0.7).
     let variant = os_version.as_ref().and_then(|_| facts::host_os().1);
@@ -48,12 +52,13 @@ pub(crate) fn registrar(
         supervisor_version: registration.supervisor_version.clone(),
     };
     let (roots, key) = (later_roots(remote), &registration.key.0);
-    let registrar = Registrar::new(&url, (endpoint, timeouts), roots, key, about);
-    Ok(Arc::new(registrar.with_clock(clock.clone())))
+    let way = (endpoint.clone(), *timeouts);
+    let registrar = Registrar::new(url, way, roots, key, about);
+    Arc::new(registrar.with_clock(clock.clone()))
 }
 
 /// Where the backend is, and how long its answers may take.
-pub(crate) fn way(remote: &RemoteConfig) -> Result<(Url, Endpoint, Timeouts), Failed> {
+pub(crate) fn way(remote: &RemoteConfig) -> Result<Way, Failed> {
     let url = Url::parse(&remote.endpoint).map_err(failed("use the remote API endpoint"))?;
     let host = url.host().to_owned();
     let endpoint = if url.is_tls() {

@@ -1,5 +1,9 @@
 //! What is true: arguments, environment and stored identity together. Pure.
 
+mod beside;
+
+pub use beside::LegacyConfig;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +22,10 @@ pub struct Config {
     pub uuid: Uuid,
     /// The backend; `None` runs unmanaged.
     pub remote: Option<RemoteConfig>,
+    /// The legacy supervisor, where there is one.
+    pub legacy: Option<LegacyConfig>,
+    /// Whether user apps are this agent's; else they are left to that one (D-08).
+    pub has_user_apps: bool,
     /// How to become known to it, where this device is not yet.
     pub registration: Option<Registration>,
     /// It is the one that is stored.
@@ -152,8 +160,14 @@ pub fn config(
     let (uuid, remote, registration) = identity(args, known, read, &mut warnings)?;
     let record = registration.as_ref().map(|it| &it.record);
     let record = record.or(known.stored.as_ref());
-    user_apps(args)?;
+    let legacy = beside::legacy(args)?;
+    let has_user_apps = beside::user_apps(args, legacy.is_some())?;
+    if legacy.is_some() && args.get("local-api-address").is_none() {
+        warnings.push("nothing is passed on to the legacy supervisor without a local API".into());
+    }
     Ok(Config {
+        legacy,
+        has_user_apps,
         uuid,
         remote,
         is_identity_stored: known.stored.is_some() && !is_identity_given(args),
@@ -425,22 +439,6 @@ fn remote(
 
 fn url(endpoint: &str) -> Result<Url, Usage> {
     Url::parse(endpoint).map_err(|err| Usage(format!("--remote-api-endpoint: {err}")))
-}
-
-/// Beside no legacy supervisor `auto` is `on` (D-08), and `off` leaves nobody to
-/// run the apps.
-fn user_apps(args: &Args) -> Result<(), Usage> {
-    match args.get("user-apps") {
-        None | Some("auto" | "on") => Ok(()),
-        Some("off") => Err(Usage(
-            "--user-apps off leaves user apps to a legacy supervisor, and running beside one is \
-             not part of this version yet"
-                .into(),
-        )),
-        Some(other) => Err(Usage(format!(
-            "--user-apps: expected auto, on or off, got '{other}'"
-        ))),
-    }
 }
 
 fn ms(args: &Args, name: &str, default: u64) -> Result<Duration, Usage> {

@@ -23,6 +23,8 @@
 
 pub mod args;
 pub mod base;
+#[cfg(feature = "legacy")]
+mod beside;
 pub mod check;
 mod clients;
 pub mod config;
@@ -37,6 +39,7 @@ pub mod intake;
 #[cfg(feature = "legacy")]
 pub mod legacy;
 pub mod limits;
+mod listen;
 pub mod log;
 pub mod model;
 pub mod plan;

@@ -12,21 +12,25 @@ use futures_lite::{AsyncReadExt as _, future};
 use crate::base::hash;
 use crate::base::latest::Latest;
 use crate::base::random;
-use crate::clients::{backend, later_roots, registrar, way};
+#[cfg(feature = "legacy")]
+use crate::beside::Beside;
+use crate::clients::{Way, backend, later_roots, registrar, way};
 use crate::config::{ApiAddress, Config, EngineAddress, Registration, RemoteConfig, Uuid};
 use crate::engine::Docker;
 use crate::flows::api::Api;
 use crate::flows::poll::poller::Timing;
-use crate::flows::poll::{Poll, Trigger};
+use crate::flows::poll::{Poll, Taker, Trigger};
 use crate::flows::register::{IDENTITY, Register};
 use crate::flows::report::fields::{LocalApi, Own};
+use crate::flows::seek::seeker::Options;
 use crate::flows::seek::{Mailbox, events, local};
 use crate::flows::{poll, register, report, seek};
 use crate::host::{clock::SystemClock, facts, locks::SharedDirs, own};
 use crate::http::client::Endpoint;
-use crate::http::server::{Listener, Server};
+use crate::http::server::Server;
 use crate::identity::Identity;
 use crate::limits;
+use crate::listen::{Listeners, listeners};
 use crate::plan::board::{Board, Marks};
 use crate::plan::work::{Cancel, Tools};
 use crate::remote::{manifest::Reader, registry::Registries};
@@ -106,10 +110,6 @@ pub fn run(mut config: Config) -> Result<(), Failed> {
         (None, Uuid::Random) => random::uuid().map_err(failed("draw a uuid"))?,
     };
     announce(&config, registering.is_some(), &uuid);
-    if let (Some(remote), Some(_)) = (&config.remote, &registering) {
-        // What cannot be used is said now, not when it is first needed.
-        way(remote)?;
-    }
     let agent = Agent::new(config, registering, uuid)?;
     // The planner spawns its workflow on this; it has no driver, no timer and no
     // thread of its own (D-04).
@@ -158,42 +158,14 @@ fn signals() -> io::Result<UnixStream> {
     Ok(read)
 }
 
-/// Listeners of the local API, and whether one of them is on loopback or has to be guarded.
-struct Listeners {
-    all: Vec<Listener>,
-    has_loopback: bool,
-    needs_key: bool,
-}
-
-fn listeners(config: &Config) -> Result<Listeners, Failed> {
-    let mut found = Listeners {
-        all: Vec::new(),
-        has_loopback: false,
-        needs_key: false,
-    };
-    for address in &config.api {
-        let listener = match address {
-            ApiAddress::Tcp(address) => {
-                found.has_loopback |= address.ip().is_loopback();
-                found.needs_key |= !address.ip().is_loopback();
-                Listener::bind_tcp(*address).map_err(failed(format!("listen on {address}")))?
-            }
-            ApiAddress::Unix(path) => Listener::bind_unix(path, 0o600)
-                .map_err(failed(format!("listen on {}", path.display())))?,
-        };
-        log::info!("local API on {}", listener.local_addr());
-        found.all.push(listener);
-    }
-    if found.has_loopback {
-        log::warn!("every program on this host may use the local API on loopback");
-    }
-    Ok(found)
-}
-
 struct Agent {
     config: Config,
     uuid: String,
     tools: Tools,
+    /// The way to the backend, if there is one.
+    way: Option<Way>,
+    #[cfg(feature = "legacy")]
+    beside: Option<Beside>,
     /// Once this device is known to it.
     remote: Option<Arc<dyn Remote>>,
     /// What is to be done for that, and whether its candidate is on disk.
@@ -256,30 +228,44 @@ impl Agent {
             pulls_max: config.pulls_max,
             disk_reserve: config.disk_reserve,
         };
+        // What cannot be used is said now, not when it is first needed.
+        let way = config.remote.as_ref().map(way).transpose()?;
+        #[cfg(feature = "legacy")]
+        let beside = config.legacy.as_ref().map(Beside::new).transpose()?;
         let mut agent = Agent {
             config,
             uuid,
             tools,
+            way,
+            #[cfg(feature = "legacy")]
+            beside,
             remote: None,
             registering,
             account,
         };
-        if let (Some(remote), None) = (&agent.config.remote, &agent.registering) {
-            agent.remote = Some(agent.admit(remote, &remote.key.0)?);
+        if let (Some(remote), Some(way), None) =
+            (&agent.config.remote, &agent.way, &agent.registering)
+        {
+            agent.remote = Some(agent.admit(way, remote, &remote.key.0));
         }
         Ok(agent)
     }
 
     /// What follows from being known to the backend, with this key.
-    fn admit(&self, remote: &RemoteConfig, key: &str) -> Result<Arc<dyn Remote>, Failed> {
-        let (backend, host) = backend(remote, (&self.uuid, key), &self.config, &self.tools.clock)?;
+    fn admit(&self, way: &Way, remote: &RemoteConfig, key: &str) -> Arc<dyn Remote> {
+        let identity = (&*self.uuid, key);
+        let (backend, host) = backend(way, remote, identity, &self.config, &self.tools.clock);
         let hosts = &self.config.registry_auth_hosts;
         let registries = Registries::new(&host, hosts, &self.uuid, key);
         // Both are set here only, and this is done once.
         let _ = self.account.registries.set(registries);
         let told = (remote.endpoint.clone(), key.to_owned());
         let _ = self.account.backend.set(told);
-        Ok(backend)
+        #[cfg(feature = "legacy")]
+        if let Some(beside) = &self.beside {
+            beside.desk.set_remote(backend.clone());
+        }
+        backend
     }
 
     /// The backend, once this device is registered; `None` when there is none.
@@ -287,28 +273,52 @@ impl Agent {
         let Some((registration, is_kept)) = &self.registering else {
             return self.remote.clone();
         };
-        let config = self.config.remote.as_ref()?;
-        let admitted = async {
-            let remote = registrar(config, registration, &self.tools.clock)?;
-            let record = register::run(Register {
-                remote,
-                store: Arc::new(Files::below(&self.config.dirs.config)),
-                clock: self.tools.clock.clone(),
-                board: self.tools.board.clone(),
-                trigger,
-                record: registration.record.clone(),
-                is_kept: *is_kept,
-                interval_min: config.poll_min_interval,
-            });
-            self.admit(config, &record.await.remote.api_key)
-        };
-        match admitted.await {
-            Ok(remote) => Some(remote),
-            Err(Failed(why)) => {
-                log::error!("{why}");
-                None
-            }
+        let (config, way) = (self.config.remote.as_ref()?, self.way.as_ref()?);
+        let record = register::run(Register {
+            remote: registrar(way, config, registration, &self.tools.clock),
+            store: Arc::new(Files::below(&self.config.dirs.config)),
+            clock: self.tools.clock.clone(),
+            board: self.tools.board.clone(),
+            trigger,
+            record: registration.record.clone(),
+            is_kept: *is_kept,
+            interval_min: config.poll_min_interval,
+        });
+        Some(self.admit(way, config, &record.await.remote.api_key))
+    }
+
+    /// Who gets the backend's documents in our place: the legacy supervisor, where user apps
+    /// are left to it (D-08).
+    fn taker(&self) -> Option<Arc<dyn Taker>> {
+        #[cfg(feature = "legacy")]
+        if let (Some(beside), false) = (&self.beside, self.config.has_user_apps) {
+            return Some(beside.desk.clone());
         }
+        None
+    }
+
+    /// Makes the device its target; where user apps are somebody else's, there is nothing
+    /// to be made, and the engine is not even asked.
+    async fn seek(&self, mailbox: Arc<Mailbox>, stop: Arc<Cancel>) {
+        if !self.config.has_user_apps {
+            self.tools.board.change(|board| board.is_read = true);
+            return stop.wait().await;
+        }
+        let events = async {
+            events::run(self.tools.clone()).await;
+            future::pending().await
+        };
+        let seek = seek::run(self.tools.clone(), mailbox, stop);
+        future::or(seek, events).await;
+    }
+
+    /// Hands the legacy supervisor its targets. Never ends.
+    async fn hand(&self) {
+        #[cfg(feature = "legacy")]
+        if let (Some(beside), Some(_)) = (&self.beside, self.taker()) {
+            beside.run(&self.tools).await;
+        }
+        future::pending().await
     }
 
     async fn run(self, listeners: Listeners, signals: UnixStream) {
@@ -318,8 +328,8 @@ impl Agent {
         let trigger = trigger.then(|| Arc::new(Trigger::default()));
         let (stop, told) = (Arc::new(Cancel::default()), Arc::new(Cancel::default()));
         let executor = LocalExecutor::new();
-        let seek = executor.spawn(seek::run(self.tools.clone(), mailbox.clone(), stop.clone()));
-        let _events = executor.spawn(events::run(self.tools.clone()));
+        let seek = executor.spawn(self.seek(mailbox.clone(), stop.clone()));
+        let _hands: async_executor::Task<()> = executor.spawn(self.hand());
         let api = executor.spawn(self.serve(listeners, &mailbox, trigger.clone(), stop.clone()));
         let managed = executor.spawn({
             let (stop, told) = (stop.clone(), told.clone());
@@ -339,6 +349,10 @@ impl Agent {
                 let poll = agent.poll(&remote, trigger, &mailbox, has_cached);
                 let report = agent.report(&remote, poll.timing.interval, wake);
                 let polls = future::or(stop.wait(), poll::run(poll));
+                if !agent.config.has_user_apps {
+                    // The legacy supervisor reports, and nobody besides it (D-24).
+                    return polls.await;
+                }
                 let last = async { told.wait().await };
                 let reports = report::run(report, last);
                 future::zip(polls, reports).await;
@@ -368,6 +382,14 @@ impl Agent {
             Some(remote) => remote.cached().await,
             None => None,
         };
+        if let Some(taker) = self.taker() {
+            let found = cached.is_some();
+            if let Some(document) = cached {
+                log::info!("taking up the last accepted target");
+                taker.take(&document.into(), Options::default()).await;
+            }
+            return found;
+        }
         let from_remote = cached.and_then(|document| {
             match poll::read(&document, &self.uuid, &self.tools.facts) {
                 Ok(target) => Some(target),
@@ -416,6 +438,7 @@ impl Agent {
             uuid: self.uuid.clone(),
             timing,
             has_cached,
+            taker: self.taker(),
         }
     }
 
@@ -479,6 +502,12 @@ impl Agent {
             trigger,
             key,
             has_loopback: listeners.has_loopback,
+            has_user_apps: self.config.has_user_apps,
+            #[cfg(feature = "legacy")]
+            proxy: self.beside.as_ref().map(|beside| {
+                let account = self.account.backend.clone();
+                beside.proxy(&self.uuid, self.way.as_ref(), account, &self.tools)
+            }),
         };
         let none = listeners.all.is_empty();
         let server = Server::new(listeners.all, Arc::new(api));

@@ -13,6 +13,8 @@ use crate::intake::Facts;
 use crate::world::engine::HostFacts;
 
 pub mod api;
+#[cfg(feature = "legacy")]
+pub mod legacy;
 pub mod poll;
 pub mod register;
 pub mod report;

@@ -1,4 +1,5 @@
 //! The old supervisor. One day this room is deleted as a whole.
 
+pub mod client;
 pub mod settings;
 pub mod takeover;

@@ -193,6 +193,7 @@ async fn agent(world: &World, given: &Given) {
             jitter_max: Duration::from_secs(1),
         },
         has_cached,
+        taker: None,
     }));
     let remote = given.remote.clone();
     let _reports = executor.spawn(report::run(

@@ -15,6 +15,8 @@ use std::pin::Pin;
 pub mod clock;
 pub mod engine;
 pub mod host;
+#[cfg(feature = "legacy")]
+pub mod legacy;
 pub mod registration;
 pub mod registry;
 pub mod remote;

@@ -1,5 +1,6 @@
 //! The local API (local-api 1): one request in, one answer out.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_lite::future;
@@ -20,6 +21,8 @@ use crate::plan::work::Tools;
 use crate::world::engine::HostFacts;
 
 pub mod answer;
+#[cfg(feature = "legacy")]
+pub mod proxy;
 pub mod route;
 pub mod v3;
 
@@ -39,10 +42,22 @@ pub struct Api {
     pub key: Option<String>,
     /// Whether a caller on loopback came in through a loopback address.
     pub has_loopback: bool,
+    /// Whether user apps are this agent's; else those of the legacy supervisor (D-08).
+    pub has_user_apps: bool,
+    /// Takes what is none of ours, beside a legacy supervisor.
+    #[cfg(feature = "legacy")]
+    pub proxy: Option<Box<proxy::Proxy>>,
 }
 
 impl Handler for Api {
     fn handle<'a>(&'a self, exchange: &'a mut Exchange<'_>) -> Answering<'a> {
+        #[cfg(feature = "legacy")]
+        if let Some(proxy) = &self.proxy
+            && route(exchange.method(), exchange.path()) == Route::Unknown
+        {
+            // Judged there (D-27), and a future of its own: streams are many.
+            return Box::pin(proxy.pass(exchange));
+        }
         Box::pin(async move {
             let answer = self.answer(exchange).await;
             let fields: Vec<_> = answer
@@ -61,7 +76,10 @@ impl Api {
         let accept = exchange.header("accept").map(str::to_owned);
         let accept = accept.as_deref();
         let is_v3 = exchange.path().starts_with("/v3");
-        if route != Route::Ping && !self.admits(exchange) {
+        if route != Route::Ping
+            && !self.admits(exchange)
+            && !self.is_admitted(&route, exchange).await
+        {
             return if is_v3 {
                 Answer::problem(401, accept, "the local API key is missing or wrong", &[])
             } else {
@@ -84,6 +102,10 @@ impl Api {
             Route::Status | Route::Device | Route::App(_) => {
                 self.read(&route, exchange.query(), accept).await
             }
+            Route::SetApp(_) | Route::RemoveApp(_) if !self.has_user_apps => {
+                let detail = "user apps are left to the legacy supervisor: see --user-apps";
+                Answer::problem(409, accept, detail, &[])
+            }
             Route::SetApp(uuid) => {
                 let set = self.set_app(&uuid, exchange, accept).await;
                 set.unwrap_or_else(|refused| refused)
@@ -103,15 +125,17 @@ impl Api {
             Peer::Loopback | Peer::Other => {}
         }
         let Some(key) = &self.key else { return false };
-        let field = exchange.header("authorization").and_then(|value| {
-            value
-                .strip_prefix("Bearer ")
-                .or_else(|| value.strip_prefix("ApiKey "))
-        });
-        if field.is_some_and(|given| same(given, key)) {
-            return true;
+        given_keys(exchange).any(|given| same(&given, key))
+    }
+
+    /// Beside a legacy supervisor an update can also be asked for with a key of that one's.
+    async fn is_admitted(&self, route: &Route, exchange: &Exchange<'_>) -> bool {
+        #[cfg(feature = "legacy")]
+        if let (Route::Update, Some(proxy)) = (route, &self.proxy) {
+            return proxy.admits(exchange).await;
         }
-        query_pairs(exchange.query()).any(|(name, value)| name == "apikey" && same(&value, key))
+        let _ = (route, exchange);
+        false
     }
 
     fn now(&self) -> Now {
@@ -300,6 +324,19 @@ fn read_app(
             Err(Answer::problem(422, accept, &detail, &wrong))
         }
     }
+}
+
+/// The keys that a request comes with (local-api 3.2).
+fn given_keys<'e>(exchange: &'e Exchange<'_>) -> impl Iterator<Item = Cow<'e, str>> {
+    let field = exchange.header("authorization").and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        let known = ["bearer", "apikey"].iter();
+        let is_known = known.clone().any(|one| one.eq_ignore_ascii_case(scheme));
+        is_known.then_some(Cow::Borrowed(key))
+    });
+    let query = query_pairs(exchange.query());
+    let asked = query.filter_map(|(name, value)| (name == "apikey").then_some(value));
+    field.into_iter().chain(asked)
 }
 
 /// Takes the same time whatever the difference.

@@ -15,6 +15,7 @@ use crate::model::status::UpdateStatus;
 use crate::model::target::DeviceTarget;
 use crate::plan::board::Board;
 use crate::plan::work::Tools;
+use crate::world::Pending;
 use crate::world::engine::HostFacts;
 use crate::world::remote::{Polled, Remote, RemoteError, RemoteKind};
 
@@ -68,6 +69,19 @@ impl Trigger {
     }
 }
 
+/// Who gets the backend's documents in place of this agent, while user apps are not its own
+/// (D-08).
+pub trait Taker: Send + Sync {
+    /// Takes a document that was given to the cache, as far as that was possible.
+    fn take<'a>(&'a self, document: &'a Arc<[u8]>, options: Options) -> Pending<'a, ()>;
+
+    /// The last one is meant once more.
+    fn again(&self, options: Options);
+
+    /// Nobody waits for the backend any more: puts on the board what the status is.
+    fn answered(&self, board: &Latest<Board>, now: Uptime);
+}
+
 /// What the driver needs.
 pub struct Poll {
     /// The backend.
@@ -84,6 +98,8 @@ pub struct Poll {
     pub timing: Timing,
     /// A target of a former run is being applied.
     pub has_cached: bool,
+    /// Who gets them instead of the mailbox.
+    pub taker: Option<Arc<dyn Taker>>,
 }
 
 enum Event {
@@ -127,7 +143,10 @@ pub async fn run(poll: Poll) {
                 poll.hand_on(&mut poller, document, emit).await;
                 // Who asked while the answer was read is still to be served.
                 if !poller.is_wanted() && !poll.trigger.is_pulled() {
-                    answered(&poll.tools.board, clock.now());
+                    match &poll.taker {
+                        Some(taker) => taker.answered(&poll.tools.board, clock.now()),
+                        None => answered(&poll.tools.board, clock.now()),
+                    }
                 }
             }
             Event::Time => {}
@@ -208,7 +227,10 @@ impl Poll {
             return;
         };
         let Some(document) = document else {
-            return self.mailbox.again(options);
+            return match &self.taker {
+                Some(taker) => taker.again(options),
+                None => self.mailbox.again(options),
+            };
         };
         match read(&document, &self.uuid, &self.tools.facts) {
             Ok(target) => {
@@ -218,6 +240,9 @@ impl Poll {
                 }
                 // Only what can be read is worth keeping for the next start (FD-25).
                 self.remote.keep(&document).await;
+                if let Some(taker) = &self.taker {
+                    return taker.take(&document, options).await;
+                }
                 let is_known = self.tools.board.look(|board| {
                     board.refused.is_none() && board.target.as_deref() == Some(&target)
                 });
@@ -227,6 +252,10 @@ impl Poll {
                 }
                 local::forget(&self.tools).await;
                 self.mailbox.remote(target, options);
+            }
+            Err(why) if let Some(taker) = &self.taker => {
+                log::warn!("the target is handed on as it is: {why}");
+                taker.take(&document, options).await;
             }
             Err(why) => {
                 log::error!("the target cannot be read, what runs goes on: {why}");

@@ -1,0 +1,87 @@
+//! Wires what runs only beside a legacy supervisor.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::clients::Way;
+use crate::config::LegacyConfig;
+use crate::flows::api::proxy::{Proxy, Upstream};
+use crate::flows::legacy::{self, Handing, desk::Desk};
+use crate::http::client::{Client, Endpoint, Timeouts};
+use crate::http::url::Url;
+use crate::legacy::client::Supervisor;
+use crate::limits;
+use crate::plan::work::Tools;
+use crate::run::{Failed, failed};
+
+/// A legacy supervisor, and what we are to it.
+pub(crate) struct Beside {
+    /// Where it fetches its target.
+    pub desk: Arc<Desk>,
+    url: Url,
+    supervisor: Arc<Supervisor>,
+}
+
+impl Beside {
+    pub fn new(config: &LegacyConfig) -> Result<Beside, Failed> {
+        let url = Url::parse(&config.endpoint).map_err(failed("use the legacy API endpoint"))?;
+        Ok(Beside {
+            desk: Arc::default(),
+            supervisor: Arc::new(Supervisor::new(&url, &config.key.0)),
+            url,
+        })
+    }
+
+    /// What takes the requests that are none of ours.
+    pub fn proxy(
+        &self,
+        uuid: &str,
+        cloud: Option<&Way>,
+        account: Arc<OnceLock<(String, String)>>,
+        tools: &Tools,
+    ) -> Box<Proxy> {
+        let timeouts = |head, idle| Timeouts {
+            resolve: limits::HTTP_RESOLVE_TIMEOUT,
+            connect: limits::HTTP_CONNECT_TIMEOUT,
+            tls: limits::HTTP_TLS_TIMEOUT,
+            head,
+            idle,
+            total: None,
+        };
+        let cloud = cloud.map(|(url, endpoint, _)| Upstream {
+            client: Client::new(
+                endpoint.clone(),
+                timeouts(limits::PROXY_CLOUD_HEAD, limits::PROXY_CLOUD_IDLE),
+            ),
+            base: url.path().to_owned(),
+        });
+        let endpoint = Endpoint::Tcp {
+            host: self.url.host().to_owned(),
+            port: self.url.port(),
+        };
+        let legacy = Upstream {
+            client: Client::new(
+                endpoint,
+                timeouts(limits::PROXY_LEGACY_HEAD, limits::PROXY_LEGACY_IDLE),
+            ),
+            base: self.url.path().to_owned(),
+        };
+        let supervisor = self.supervisor.clone();
+        let proxy = Proxy::new(
+            uuid,
+            self.desk.clone(),
+            (cloud, legacy),
+            supervisor,
+            tools.clock.clone(),
+        );
+        Box::new(proxy.with_account(account))
+    }
+
+    /// Hands it targets. Never ends.
+    pub fn run(&self, tools: &Tools) -> impl Future<Output = ()> + use<> {
+        legacy::run(Handing {
+            legacy: self.supervisor.clone(),
+            desk: self.desk.clone(),
+            tools: tools.clone(),
+        })
+    }
+}

@@ -1,0 +1,425 @@
+//! What is none of ours is passed on: the legacy supervisor's calls to the backend, and
+//! everybody else's to the legacy supervisor (remote-api 7, local-api 1.9). Nothing is
+//! buffered: a piece is read when the one before it was taken.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use futures_lite::future;
+
+use super::{given_keys, same};
+use crate::base::hash;
+use crate::base::lock::lock;
+use crate::base::uptime::Uptime;
+use crate::flows::legacy::desk::{Desk, Fetched};
+use crate::http::body::Body;
+use crate::http::client::{Client, Piece, Request, Response, Source};
+use crate::http::head::{Fields, decimal, put_field};
+use crate::http::server::{Error, ErrorKind, Exchange};
+use crate::limits;
+use crate::world::clock::Clock;
+use crate::world::legacy::Legacy;
+
+pub mod caller;
+pub mod fields;
+
+use caller::{Errand, bearer, errand};
+use fields::{end_to_end, has_passed};
+
+const ALLOWED: &str = "GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS";
+
+/// A server that requests are passed on to.
+pub struct Upstream {
+    /// Its client, with the time limits of R-PRX-4.
+    pub client: Client,
+    /// What each of its paths begins with (R-URL-2).
+    pub base: String,
+}
+
+/// Stands between the legacy supervisor and everybody else.
+pub struct Proxy {
+    /// This device's uuid.
+    pub uuid: String,
+    /// This device's key at the backend, once it is known (second).
+    pub account: Arc<OnceLock<(String, String)>>,
+    /// What the legacy supervisor gets as its target.
+    pub desk: Arc<Desk>,
+    /// The backend, if there is one.
+    pub cloud: Option<Upstream>,
+    /// The legacy supervisor.
+    pub legacy: Upstream,
+    /// The same, where we ask ourselves.
+    pub supervisor: Arc<dyn Legacy>,
+    /// For how long a verdict counts.
+    pub clock: Arc<dyn Clock>,
+    /// Our name in `Via`.
+    via: String,
+    /// Its last verdict on a key: the key's hash, the verdict, and until when it counts.
+    verdict: Mutex<Option<(u64, bool, Uptime)>>,
+}
+
+/// What differs from one request that is passed on to another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    None,
+    /// Its sender takes the seconds of `Retry-After` for milliseconds (R-PRX-7).
+    NoRetryAfter,
+}
+
+impl Proxy {
+    /// A proxy of the device `uuid`.
+    #[must_use]
+    pub fn new(
+        uuid: &str,
+        desk: Arc<Desk>,
+        (cloud, legacy): (Option<Upstream>, Upstream),
+        supervisor: Arc<dyn Legacy>,
+        clock: Arc<dyn Clock>,
+    ) -> Proxy {
+        Proxy {
+            via: format!("helios-{:016x}", hash::short(uuid.as_bytes())),
+            uuid: uuid.to_owned(),
+            account: Arc::default(),
+            desk,
+            cloud,
+            legacy,
+            supervisor,
+            clock,
+            verdict: Mutex::default(),
+        }
+    }
+
+    /// The same, with where the device's key will be found.
+    #[must_use]
+    pub fn with_account(mut self, account: Arc<OnceLock<(String, String)>>) -> Proxy {
+        self.account = account;
+        self
+    }
+
+    /// Whether the legacy supervisor takes the key that this request comes with (R-SEC-3).
+    pub async fn admits(&self, exchange: &Exchange<'_>) -> bool {
+        let Some(key) = given_keys(exchange).next() else {
+            return false;
+        };
+        let (now, mark) = (self.clock.now(), hash::short(key.as_bytes()));
+        if let Some((known, verdict, until)) = *lock(&self.verdict)
+            && known == mark
+            && now < until
+        {
+            return verdict;
+        }
+        match self.supervisor.accepts(&key).await {
+            Ok(verdict) => {
+                let until = now + limits::LEGACY_KEY_MEMORY;
+                *lock(&self.verdict) = Some((mark, verdict, until));
+                verdict
+            }
+            Err(error) => {
+                log::debug!("a key cannot be judged: {error}");
+                false
+            }
+        }
+    }
+
+    /// Answers a request that is none of ours.
+    pub async fn pass(&self, exchange: &mut Exchange<'_>) -> Result<(), Error> {
+        let hops = exchange.header("max-forwards");
+        match exchange.method() {
+            "TRACE" => return say(exchange, 405, "The method is not allowed").await,
+            "OPTIONS" if exchange.path() == "*" || hops == Some("0") => {
+                return exchange.respond(200, &[("Allow", ALLOWED)], b"").await;
+            }
+            _ => {}
+        }
+        if has_passed(exchange.fields(), &self.via) {
+            log::warn!("a request came back to us and is refused: the proxy calls itself");
+            return say(exchange, 508, "The request goes round in circles").await;
+        }
+        let (method, path) = (exchange.method(), exchange.path());
+        match errand(exchange.fields(), method, path, &self.uuid) {
+            Errand::Legacy => self.forward(exchange, &self.legacy, Care::None).await,
+            Errand::Target => self.target(exchange).await,
+            errand => self.outwards(exchange, errand).await,
+        }
+    }
+
+    /// Whether it comes with this device's own key (D-26).
+    fn is_device(&self, exchange: &Exchange<'_>) -> bool {
+        let known = self.account.get().map(|(_, key)| key);
+        let given = bearer(exchange.fields());
+        matches!((known, given), (Some(known), Some(given)) if same(given, known))
+    }
+
+    /// The target, for the legacy supervisor (R-INT-1 to R-INT-5).
+    async fn target(&self, exchange: &mut Exchange<'_>) -> Result<(), Error> {
+        if self.desk.is_empty() {
+            return later(exchange, limits::PROXY_NO_TARGET_RETRY_SECS).await;
+        }
+        if !self.is_device(exchange) {
+            log::warn!("somebody without this device's key asked for its target and got nothing");
+            return say(exchange, 401, "Unauthorized").await;
+        }
+        let known = exchange.header("if-none-match").map(str::to_owned);
+        match self.desk.fetch(known.as_deref()).await {
+            Fetched::Nothing => later(exchange, limits::PROXY_NO_TARGET_RETRY_SECS).await,
+            Fetched::Unchanged(etag) => exchange.respond(304, &[("ETag", &etag)], b"").await,
+            Fetched::Document(etag, document) => {
+                let kind = ("Content-Type", "application/json");
+                let fields = [kind, ("ETag", &etag)];
+                exchange.respond(200, &fields, &document).await
+            }
+        }
+    }
+
+    /// What the legacy supervisor asks of the backend.
+    async fn outwards(&self, exchange: &mut Exchange<'_>, errand: Errand) -> Result<(), Error> {
+        let Some(cloud) = &self.cloud else {
+            return later(exchange, limits::PROXY_NO_CLOUD_RETRY_SECS).await;
+        };
+        let (admitted, care) = match errand {
+            Errand::Report => (self.is_device(exchange), Care::NoRetryAfter),
+            // Whose key it is, the backend knows; ours is never added (R-SEC-2).
+            _ => (exchange.header("authorization").is_some(), Care::None),
+        };
+        if !admitted {
+            log::warn!("somebody without a key called as the legacy supervisor and was refused");
+            return say(exchange, 401, "Unauthorized").await;
+        }
+        self.forward(exchange, cloud, care).await
+    }
+
+    async fn forward(
+        &self,
+        exchange: &mut Exchange<'_>,
+        to: &Upstream,
+        care: Care,
+    ) -> Result<(), Error> {
+        let response = match self.ask(exchange, to).await {
+            Ok(Some(response)) => response,
+            // Nobody is there to be answered.
+            Ok(None) => return Err(Error::new(ErrorKind::Canceled, "the client is gone")),
+            Err(Failure::Client(error)) => {
+                say(exchange, 400, "The body is cut short or malformed").await?;
+                return Err(error);
+            }
+            Err(Failure::Server(error)) => {
+                log::debug!("passing on {}: {error}", exchange.path());
+                let (status, why) = failure(&error);
+                return say(exchange, status, why).await;
+            }
+        };
+        if response.status() == 101 {
+            return switch(exchange, response).await;
+        }
+        relay(exchange, response, care).await
+    }
+
+    /// Sends the request; `None` when the client went away meanwhile.
+    async fn ask(
+        &self,
+        exchange: &mut Exchange<'_>,
+        to: &Upstream,
+    ) -> Result<Option<Response>, Failure> {
+        let method = exchange.method().to_owned();
+        let target = match (to.base.as_str(), exchange.target()) {
+            ("", target) => target.into_owned(),
+            (base, target) => format!("{base}{target}"),
+        };
+        let lines = self.lines(exchange);
+        let upgrade = exchange.header("upgrade").map(str::to_owned);
+        let has_no_body = exchange.framing() == Body::None;
+        let mut headers = Vec::new();
+        if let Some(upgrade) = upgrade
+            .as_deref()
+            .filter(|_| has_no_body && exchange.is_upgrade())
+        {
+            headers.extend([("Connection", "upgrade"), ("Upgrade", upgrade)]);
+        }
+        if exchange.expects_continue() {
+            headers.push(("Expect", "100-continue"));
+        }
+        let request = Request {
+            method: &method,
+            target: &target,
+            headers: &headers,
+            lines: Some(&lines),
+            ..Request::default()
+        };
+        if has_no_body {
+            let gone = async {
+                exchange.gone().await;
+                None
+            };
+            let sent = async { Some(to.client.send(request).await) };
+            let sent = future::or(sent, gone).await.transpose();
+            return sent.map_err(Failure::Server);
+        }
+        let length = match exchange.framing() {
+            Body::Length(length) => Some(length),
+            _ => None,
+        };
+        let mut body = RequestBody {
+            exchange,
+            is_broken: false,
+        };
+        let sent = to.client.send_from(request, length, &mut body).await;
+        match sent {
+            Ok(response) => Ok(Some(response)),
+            Err(error) if body.is_broken => Err(Failure::Client(error)),
+            Err(error) => Err(Failure::Server(error)),
+        }
+    }
+
+    /// The request's field lines as they are passed on.
+    fn lines(&self, exchange: &Exchange<'_>) -> Vec<u8> {
+        let hops = exchange.header("max-forwards");
+        let hops = hops.filter(|_| exchange.method() == "OPTIONS");
+        let hops: Option<u32> = hops.and_then(|hops| hops.parse().ok());
+        let without: &[&str] = match hops {
+            Some(_) => &["expect", "max-forwards"],
+            None => &["expect"],
+        };
+        let mut lines = end_to_end(exchange.fields(), without);
+        if let Some(hops) = hops {
+            put_field(&mut lines, "Max-Forwards", hops.saturating_sub(1));
+        }
+        let version = if exchange.is_http10() { "1.0" } else { "1.1" };
+        put_field(&mut lines, "Via", format_args!("{version} {}", self.via));
+        lines
+    }
+}
+
+/// Whose fault it is.
+enum Failure {
+    Client(Error),
+    Server(Error),
+}
+
+/// A client's body on its way, and whether it broke.
+struct RequestBody<'e, 'c> {
+    exchange: &'e mut Exchange<'c>,
+    is_broken: bool,
+}
+
+impl Source for RequestBody<'_, '_> {
+    fn next(&mut self) -> Piece<'_> {
+        Box::pin(async {
+            let next = self.exchange.chunk().await;
+            self.is_broken = next.is_err();
+            let broken = |_| Error::new(ErrorKind::Closed, "a client did not send its whole body");
+            next.map_err(broken)
+        })
+    }
+}
+
+/// Passes an answer on as it comes (R-PRX-2, R-PRX-8).
+async fn relay(
+    exchange: &mut Exchange<'_>,
+    mut response: Response,
+    care: Care,
+) -> Result<(), Error> {
+    let status = response.status();
+    let mut without: &[&str] = &[];
+    if care == Care::NoRetryAfter && matches!(status, 429 | 503) {
+        if let Some(wish) = response.header("retry-after") {
+            log::info!("the legacy supervisor is not told to retry after {wish} s: it would not");
+        }
+        without = &["retry-after"];
+    }
+    let lines = end_to_end(response.fields(), without);
+    let length = match response.framing() {
+        Body::Length(length) => Some(length),
+        // What there is none of has a length all the same: the answer to a HEAD.
+        Body::None => said_length(response.fields()),
+        _ => None,
+    };
+    exchange.relay(status, &lines, length).await?;
+    drop(lines);
+    loop {
+        let next = {
+            let piece = async { Some(response.chunk().await) };
+            let gone = async {
+                exchange.gone().await;
+                None
+            };
+            future::or(piece, gone).await
+        };
+        match next {
+            Some(Ok(Some(piece))) => exchange.write(piece).await?,
+            Some(Ok(None)) => return Ok(()),
+            // The client sees it break, and not end (RFC 9112 8).
+            Some(Err(error)) => return Err(error),
+            None => return Err(Error::new(ErrorKind::Canceled, "the client is gone")),
+        }
+    }
+}
+
+fn said_length(fields: Fields<'_>) -> Option<u64> {
+    decimal(fields.all("content-length").next()?).ok()
+}
+
+/// Both sides leave HTTP.
+async fn switch(exchange: &mut Exchange<'_>, response: Response) -> Result<(), Error> {
+    let mut lines = end_to_end(response.fields(), &[]);
+    let to = response.header("upgrade").unwrap_or_default();
+    put_field(&mut lines, "Upgrade", to);
+    let Some(tunnel) = response.into_tunnel() else {
+        return say(exchange, 502, "Target connection failed: no upgrade").await;
+    };
+    exchange.switch(&lines, tunnel).await
+}
+
+/// What a caller is told (PX-05, D-26): no URL, and nothing that the backend's own proxy
+/// would not let through (remote-api 6).
+fn failure(error: &Error) -> (u16, &'static str) {
+    match error.kind {
+        ErrorKind::Resolve => (502, "Target connection failed: its name has no address"),
+        ErrorKind::Connect => (502, "Target connection failed: nobody answers there"),
+        ErrorKind::Tls => (502, "Target connection failed: it is not secure"),
+        ErrorKind::Timeout => (504, "Target connection failed: it takes too long"),
+        ErrorKind::Closed => (502, "Target connection failed: it was closed"),
+        ErrorKind::BadMessage | ErrorKind::TooLarge => {
+            (502, "Target connection failed: the answer is no HTTP")
+        }
+        ErrorKind::Canceled => (503, "Target connection failed: this agent is stopping"),
+        ErrorKind::Invalid => (400, "Invalid target URI: it cannot be passed on"),
+    }
+}
+
+async fn say(exchange: &mut Exchange<'_>, status: u16, text: &str) -> Result<(), Error> {
+    let kind = [("Content-Type", "text/plain; charset=utf-8")];
+    exchange.respond(status, &kind, text.as_bytes()).await
+}
+
+async fn later(exchange: &mut Exchange<'_>, seconds: u32) -> Result<(), Error> {
+    let seconds: Cow<'_, str> = seconds.to_string().into();
+    exchange
+        .respond(503, &[("Retry-After", &seconds)], b"")
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn px_05_r_prx_6_what_we_say_passes_the_backends_filter() {
+        let kinds = [
+            (ErrorKind::Resolve, 502),
+            (ErrorKind::Connect, 502),
+            (ErrorKind::Tls, 502),
+            (ErrorKind::Timeout, 504),
+            (ErrorKind::Closed, 502),
+            (ErrorKind::BadMessage, 502),
+            (ErrorKind::TooLarge, 502),
+            (ErrorKind::Canceled, 503),
+            (ErrorKind::Invalid, 400),
+        ];
+        for (kind, want) in kinds {
+            let (status, text) = failure(&Error::new(kind, "https://secret.example/?apikey=k"));
+            assert_eq!(status, want);
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b" :'.?!,/-".contains(&byte);
+            assert!(text.bytes().all(fits), "{text}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What the legacy supervisor gets as its target, and whether it came for it (R-INT-1 to
+//! R-INT-5). The document itself stays in the backend's cache on disk.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::base::hash;
+use crate::base::latest::Latest;
+use crate::base::lock::lock;
+use crate::base::uptime::Uptime;
+use crate::flows::poll::Taker;
+use crate::flows::seek::seeker::Options;
+use crate::model::status::UpdateStatus;
+use crate::plan::board::Board;
+use crate::world::Pending;
+use crate::world::remote::Remote;
+
+/// Where a target is laid out for the legacy supervisor, and where it comes to fetch it.
+#[derive(Default)]
+pub struct Desk {
+    /// Where the document can be read again.
+    remote: OnceLock<Arc<dyn Remote>>,
+    offers: Latest<Option<Offer>>,
+    shown: std::sync::Mutex<Shown>,
+    /// What the device's status is by the legacy supervisor's word.
+    said: std::sync::Mutex<(UpdateStatus, Option<Arc<str>>)>,
+}
+
+/// A target for the legacy supervisor. Its document is another one than before, or the
+/// same once more.
+#[derive(Debug, Clone, Default)]
+pub struct Offer {
+    /// The hash of the document, where there is a new one.
+    pub hash: Option<u64>,
+    /// The document, where it could not be written down.
+    pub(super) held: Option<Arc<[u8]>>,
+    /// What is wished with it.
+    pub options: Options,
+}
+
+#[derive(Default)]
+struct Shown {
+    /// The document's hash; none while there is nothing to be fetched.
+    hash: Option<u64>,
+    held: Option<Arc<[u8]>>,
+    /// What was fetched last.
+    fetched: Option<u64>,
+}
+
+/// What whoever comes for the target gets.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// There is none yet.
+    Nothing,
+    /// The one that it has; with its ETag.
+    Unchanged(String),
+    /// The document, and its ETag.
+    Document(String, Vec<u8>),
+}
+
+impl Desk {
+    /// Says where documents are kept. Once.
+    pub fn set_remote(&self, remote: Arc<dyn Remote>) {
+        let _ = self.remote.set(remote);
+    }
+
+    /// Hands in a new document. It was given to the cache before; where that failed, it is
+    /// held here.
+    async fn offer(&self, document: &Arc<[u8]>, options: Options) {
+        let hash = hash::short(document);
+        let cached = self.cached().await;
+        let is_cached = cached.is_some_and(|cached| hash::short(&cached) == hash);
+        let held = (!is_cached).then(|| document.clone());
+        self.offers.change(|offers| {
+            let before = offers.take().map(|offer| offer.options);
+            *offers = Some(Offer {
+                hash: Some(hash),
+                held,
+                options: before.unwrap_or_default().or(options),
+            });
+        });
+    }
+
+    /// What was handed in since this was asked last. For one taker.
+    pub(super) async fn next(&self) -> Offer {
+        self.offers.take().await
+    }
+
+    /// Lays this one out.
+    pub(super) fn show(&self, offer: Offer) {
+        let mut shown = lock(&self.shown);
+        if let Some(hash) = offer.hash {
+            (shown.hash, shown.held) = (Some(hash), offer.held);
+        }
+    }
+
+    /// The hash of the document that is laid out.
+    pub(super) fn shown(&self) -> Option<u64> {
+        lock(&self.shown).hash
+    }
+
+    /// Whether the document that is laid out was fetched.
+    pub(super) fn is_fetched(&self) -> bool {
+        let shown = lock(&self.shown);
+        shown.hash.is_some() && shown.fetched == shown.hash
+    }
+
+    /// Whether there is anything to be fetched.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shown().is_none()
+    }
+
+    /// Fetches the target, unless `known`, the value of an `If-None-Match`, names it.
+    pub async fn fetch(&self, known: Option<&str>) -> Fetched {
+        let Some(hash) = self.shown() else {
+            return Fetched::Nothing;
+        };
+        if known.is_some_and(|known| names(known, hash)) {
+            lock(&self.shown).fetched = Some(hash);
+            return Fetched::Unchanged(etag(hash));
+        }
+        let held = lock(&self.shown).held.clone();
+        let document = match held {
+            Some(held) => Some(held.to_vec()),
+            None => self.cached().await,
+        };
+        let Some(document) = document else {
+            log::warn!("the target for the legacy supervisor cannot be read any more");
+            return Fetched::Nothing;
+        };
+        // A newer one may have been written meanwhile: that is the one it gets.
+        let hash = hash::short(&document);
+        let mut shown = lock(&self.shown);
+        (shown.hash, shown.fetched) = (Some(hash), Some(hash));
+        drop(shown);
+        Fetched::Document(etag(hash), document)
+    }
+
+    async fn cached(&self) -> Option<Vec<u8>> {
+        self.remote.get()?.cached().await
+    }
+
+    /// What the device's status is from now on.
+    pub(super) fn say(&self, board: &Latest<Board>, now: Uptime, what: (UpdateStatus, &str)) {
+        let (status, why) = what;
+        let why = Some(why).filter(|why| !why.is_empty()).map(Arc::from);
+        *lock(&self.said) = (status, why);
+        self.show_status(board, now);
+    }
+
+    /// Puts it on the board; nobody waits for the backend any more.
+    fn show_status(&self, board: &Latest<Board>, now: Uptime) {
+        let (status, why) = lock(&self.said).clone();
+        let mut became = None;
+        board.change_if(|board| {
+            let was_asking = std::mem::take(&mut board.is_asking);
+            let before = board.status;
+            let is_other = board.set_status(now, status, why.clone());
+            became = (is_other && before != status).then_some(status);
+            was_asking || is_other
+        });
+        if let Some(status) = became {
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            log::info!("status: {}{why}", status.as_str());
+        }
+    }
+}
+
+impl Taker for Desk {
+    fn take<'a>(&'a self, document: &'a Arc<[u8]>, options: Options) -> Pending<'a, ()> {
+        Box::pin(self.offer(document, options))
+    }
+
+    fn again(&self, options: Options) {
+        self.offers.change(|offers| {
+            let offer = offers.get_or_insert_default();
+            offer.options = offer.options.or(options);
+        });
+    }
+
+    fn answered(&self, board: &Latest<Board>, now: Uptime) {
+        self.show_status(board, now);
+    }
+}
+
+fn etag(hash: u64) -> String {
+    format!("\"{hash:016x}\"")
+}
+
+/// Whether an `If-None-Match` names it (RFC 9110 13.1.2).
+fn names(known: &str, hash: u64) -> bool {
+    let etag = etag(hash);
+    let mut tags = known.split(',').map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r_int_1_an_if_none_match_is_a_list() {
+        let tag = etag(10);
+        assert_eq!(tag, "\"000000000000000a\"");
+        for known in [&tag, &format!("W/{tag}"), &format!("\"x\", {tag}"), "*"] {
+            assert!(names(known, 10), "{known}");
+        }
+        for known in ["", "\"x\"", "000000000000000a", &etag(11)] {
+            assert!(!names(known, 10), "{known}");
+        }
+    }
+}
