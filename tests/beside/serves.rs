@@ -1,0 +1,186 @@
+//! What the legacy supervisor gets as its target (R-INT-*), and a whole cycle of it.
+
+use serde_json::{Value, json};
+
+use crate::bytes::Reply;
+use crate::world::{Agent, Backend, KEY, Legacy, SUPERVISOR, UUID, free, until};
+
+/// Asks for the target as the supervisor does.
+fn fetch(agent: &Agent, path: &str, lines: &str) -> Reply {
+    let lines = format!("{SUPERVISOR}Authorization: Bearer {KEY}\n{lines}");
+    agent.tcp.asks(&format!("GET {path}"), &lines)
+}
+
+fn state() -> String {
+    format!("/device/v3/{UUID}/state")
+}
+
+fn fetched(agent: &Agent) -> Reply {
+    until("a target", || {
+        let reply = fetch(agent, &state(), "");
+        (reply.status == 200).then_some(reply)
+    })
+}
+
+#[test]
+fn s_prx_04_px_08_r_int_3_r_int_5_without_a_target_it_is_told_later() {
+    // A backend that is not there, so that there never is one.
+    let agent = Agent::start(&format!("http://{}", free()), &format!("http://{}", free()));
+    let reply = fetch(&agent, &state(), "");
+    assert_eq!((reply.status, reply.all("retry-after")), (503, vec!["15"]));
+    assert_eq!(reply.body.as_deref(), Some(&b""[..]));
+    // D-26: before any key is looked at.
+    assert_eq!(
+        agent
+            .tcp
+            .asks(&format!("GET {}", state()), SUPERVISOR)
+            .status,
+        503
+    );
+}
+
+#[test]
+fn s_prx_05_s_prx_06_px_07_r_int_1_r_int_2_the_document_comes_with_an_etag() {
+    let backend = Backend::start();
+    let want = backend.target(&json!({"a1": {"id": 1, "name": "x", "releases": {}}}));
+    let agent = Agent::start(
+        &format!("http://{}", backend.address),
+        &format!("http://{}", free()),
+    );
+    let reply = fetched(&agent);
+    assert_eq!(reply.all("content-type"), ["application/json"]);
+    let document: Value = serde_json::from_slice(&reply.body.clone().unwrap()).unwrap();
+    assert_eq!(document, want, "unmodified (D-08)");
+    let etag = reply.all("etag")[0].to_owned();
+    let again = fetch(&agent, &state(), &format!("If-None-Match: {etag}\n"));
+    assert_eq!((again.status, again.all("etag")), (304, vec![&*etag]));
+    let other = fetch(&agent, &state(), "If-None-Match: \"other\"\n");
+    assert_eq!((other.status, other.body), (200, reply.body));
+    // S-PRX-09.
+    for path in [
+        format!("{}/", state()),
+        state().replace("state", "STATE"),
+        state().replace("state", "%73tate"),
+        format!("{}?x=1", state()),
+    ] {
+        assert_eq!(fetch(&agent, &path, "").all("etag"), [&*etag], "{path}");
+    }
+    // Another release, another ETag.
+    backend.target(&json!({}));
+    agent.update("");
+    until("the new target", || {
+        (fetch(&agent, &state(), "").all("etag")[0] != etag).then_some(())
+    });
+}
+
+#[test]
+fn s_prx_09_s_prx_10_px_09_px_11_other_paths_and_methods_reach_the_backend() {
+    let backend = Backend::start();
+    backend.target(&json!({}));
+    let agent = Agent::start(
+        &format!("http://{}", backend.address),
+        &format!("http://{}", free()),
+    );
+    fetched(&agent);
+    let lines = format!("{SUPERVISOR}Authorization: Bearer {KEY}\n");
+    let other = format!("/device/v3/{}/state", UUID.replace('b', "c"));
+    agent.tcp.asks(&format!("GET {other}"), &lines);
+    assert_eq!(backend.requests(&format!("GET {other}")), 1);
+    agent
+        .tcp
+        .asks(&format!("GET /device/v2/{UUID}/state"), &lines);
+    agent.tcp.asks(&format!("DELETE {}", state()), &lines);
+    let log = backend.control("GET", "log", &Value::Null).to_string();
+    for asked in [
+        format!("GET /device/v2/{UUID}/state"),
+        format!("DELETE {}", state()),
+    ] {
+        assert!(log.contains(&asked), "{asked}: {log}");
+    }
+}
+
+#[test]
+fn s_trg_13_r_int_5_after_a_restart_the_known_document_keeps_its_etag() {
+    let backend = Backend::start();
+    backend.target(&json!({}));
+    let url = format!("http://{}", backend.address);
+    let mut agent = Agent::start(&url, &format!("http://{}", free()));
+    let etag = fetched(&agent).all("etag")[0].to_owned();
+    agent.kill();
+    drop(backend);
+    agent.again();
+    // From the cache on disk: no backend is needed.
+    let again = until("the target", || {
+        let reply = fetch(&agent, &state(), &format!("If-None-Match: {etag}\n"));
+        (reply.status != 503).then_some(reply.status)
+    });
+    assert_eq!(again, 304, "what it has begun is not cancelled");
+}
+
+#[test]
+fn d_08_a_target_that_cannot_be_read_here_is_still_its() {
+    let backend = Backend::start();
+    let odd = json!({UUID: {"name": 7, "apps": "what?"}});
+    backend.control("PUT", "target", &odd);
+    let agent = Agent::start(
+        &format!("http://{}", backend.address),
+        &format!("http://{}", free()),
+    );
+    let document: Value = serde_json::from_slice(&fetched(&agent).body.unwrap()).unwrap();
+    assert_eq!(document, odd);
+}
+
+#[test]
+fn s_prx_45_s_prx_40_d_24_a_whole_cycle_of_the_supervisor() {
+    let backend = Backend::start();
+    let want = backend.target(&json!({"a1": {"id": 1, "name": "x", "releases": {}}}));
+    let address = free();
+    let legacy = Legacy::start(&format!("http://{address}"), &json!({}));
+    let agent = Agent::start_at(
+        &address,
+        &format!("http://{}", backend.address),
+        &format!("http://{}", legacy.address),
+        &[],
+    );
+    until("its target", || (legacy.target()? == want).then_some(()));
+    until("its report", || {
+        let reports = backend.control("GET", "reports", &Value::Null);
+        let reports = reports.as_array()?.clone();
+        (reports.last()?[UUID]["supervisor_version"] == "19.0.5").then_some(())
+    });
+    until("done", || (agent.status().0 == "done").then_some(()));
+    // One reporter: nothing is sent but what it sent.
+    let reports = backend.control("GET", "reports", &Value::Null);
+    let reports = reports.as_array().unwrap().clone();
+    assert!(
+        reports
+            .iter()
+            .all(|report| report[UUID]["api_secret"] == crate::world::SECRET),
+        "{reports:?}"
+    );
+    // It polled us, and got 304 once it had the document.
+    until("a poll that brings nothing", || {
+        legacy
+            .list("polls")
+            .iter()
+            .any(|poll| poll["status"] == 304)
+            .then_some(())
+    });
+    // Its local API, through ours.
+    let reply = agent.tcp.asks(
+        &format!("GET /v2/state/status?apikey={}", crate::world::SECRET),
+        "",
+    );
+    assert!(reply.text().contains("appState"), "{reply:?}");
+    assert_eq!(agent.tcp.asks("GET /v1/healthy", "").text(), "OK");
+    assert_eq!(
+        agent.tcp.asks("GET /v1/device", "").status,
+        401,
+        "its own judgement"
+    );
+    // S-PRX-40: ours is ours, whoever asks.
+    let asked = legacy.seen("/v1/update").len();
+    let reply = agent.tcp.asks("POST /v1/update", SUPERVISOR);
+    assert_eq!(reply.status, 202);
+    assert_eq!(legacy.seen("/v1/update").len(), asked);
+}
