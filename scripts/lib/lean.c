@@ -25,3 +25,30 @@ WEAK int pthread_setname_np(void *thread, const char *name) {
   (void)thread;
   return prctl(PR_SET_NAME, (unsigned long)name, 0, 0, 0);
 }
+
+#if defined(__x86_64__) || defined(__aarch64__)
+/* Products of the base points by the functions for any point: a handshake takes a tenth of a millisecond more, the binary
+ * is 175 KiB smaller, and no page of a table is touched. They take constant time, as those do that they stand for. */
+typedef unsigned long limbs[4];
+
+void ring_core_0_17_14__p256_point_mul(limbs r[3], const limbs scalar, const limbs x, const limbs y);
+void ring_core_0_17_14__x25519_scalar_mult_generic_masked(unsigned char out[32], const unsigned char scalar[32],
+                                                          const unsigned char point[32]);
+
+/* The generator of P-256 in the Montgomery domain (SEC 2, 2.4.2, times 2^256), lowest limb first. */
+static const limbs P256_X = {0x79e730d418a9143c, 0x75ba95fc5fedb601, 0x79fb732b77622510, 0x18905f76a53755c6};
+static const limbs P256_Y = {0xddf25357ce95560a, 0x8b4ab8e4ba19e45c, 0xd2e88688dd21f325, 0x8571ff1825885d85};
+
+void ring_core_0_17_14__p256_point_mul_base(limbs r[3], const limbs scalar) {
+  ring_core_0_17_14__p256_point_mul(r, scalar, P256_X, P256_Y);
+}
+void ring_core_0_17_14__p256_point_mul_base_vartime(limbs r[3], const limbs scalar) {
+  ring_core_0_17_14__p256_point_mul(r, scalar, P256_X, P256_Y);
+}
+void ring_core_0_17_14__x25519_public_from_private_generic_masked(unsigned char out[32], const unsigned char key[32],
+                                                                  int use_adx) {
+  static const unsigned char BASE[32] = {9}; /* RFC 7748 section 4.1 */
+  (void)use_adx;
+  ring_core_0_17_14__x25519_scalar_mult_generic_masked(out, key, BASE);
+}
+#endif

@@ -83,7 +83,7 @@ python_venv_up() {
 
 # lean_up TARGET: LEAN_FLAGS for rustc, and CFLAGS for the target, that leave out what a stripped agent has no use for.
 lean_up() {
-  local dir=$CACHE/lean object from zig=(zig) abi rust_thumb= c_thumb= \
+  local dir=$CACHE/lean object sum from zig=(zig) abi rust_thumb= c_thumb= \
     outline=" -C llvm-args=-enable-machine-outliner=always -C llvm-args=-machine-outliner-reruns=3"
   mkdir -p "$dir"
   command -v zig >/dev/null || zig=(python3 -m ziglang)
@@ -95,7 +95,9 @@ lean_up() {
     arm-*) abi="arm-linux-musleabihf -mcpu=arm1176jzf_s" outline= ;;
     *) abi=${1%%-*}-linux-musl ;;
   esac
-  object=$dir/$1.o
+  # By what is in them, which cargo does not look at.
+  sum=$(cat "$ROOT"/scripts/lib/lean.[ch] | sha256sum | cut -c1-8)
+  object=$dir/$1-$sum.o
   # shellcheck disable=SC2086
   "${zig[@]}" cc -target $abi -Os$c_thumb -ffunction-sections -fno-asynchronous-unwind-tables -c "$ROOT/scripts/lib/lean.c" -o "$object" ||
     die "zig does not compile scripts/lib/lean.c for $1"
@@ -108,5 +110,5 @@ lean_up() {
     LEAN_FLAGS+=" --remap-path-prefix=${from%/}=."
   done
   LEAN_FLAGS+=" --remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust/library=std"
-  export "CFLAGS_${1//-/_}=-fno-asynchronous-unwind-tables$c_thumb -include $ROOT/scripts/lib/lean.h"
+  export "CFLAGS_${1//-/_}=-fno-asynchronous-unwind-tables$c_thumb -DLEAN=0x$sum -include $ROOT/scripts/lib/lean.h"
 }
