@@ -89,9 +89,10 @@ lean_up() {
   command -v zig >/dev/null || zig=(python3 -m ziglang)
   [ -z "${CARGO_ZIGBUILD_ZIG_PATH:-}" ] || zig=("$CARGO_ZIGBUILD_ZIG_PATH")
   case $1 in
-    # Thumb-2, which each ARMv7 has, takes a quarter less than ARM instructions do.
-    armv7-*) abi="arm-linux-musleabihf -mcpu=generic+v7a" rust_thumb=" -C target-feature=+thumb-mode" c_thumb=" -mthumb" ;;
-    # An agent whose code was outlined for ARMv6 ends with a segmentation fault as it starts its first thread.
+    # Not on 32-bit ARM: an outlined function that calls another loses the address that it should return to (an agent for
+    # ARMv7 ran in circles, one for ARMv6 ended as it started its first thread). Thumb-2, which each ARMv7 has, takes a
+    # quarter less than ARM instructions do.
+    armv7-*) abi="arm-linux-musleabihf -mcpu=generic+v7a" rust_thumb=" -C target-feature=+thumb-mode" c_thumb=" -mthumb" outline= ;;
     arm-*) abi="arm-linux-musleabihf -mcpu=arm1176jzf_s" outline= ;;
     *) abi=${1%%-*}-linux-musl ;;
   esac
