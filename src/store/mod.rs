@@ -13,7 +13,6 @@
 //! * A sync may take seconds on worn flash. It runs on a thread of its own that
 //!   ends with it (D-03).
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -58,13 +57,15 @@ pub fn hold(root: &Path, name: &str, is_shared: bool) -> io::Result<Option<File>
 pub struct Files {
     contents: PathBuf,
     staging: PathBuf,
-    /// The directories that were met in this run, by hashes of their paths.
-    met: Arc<Mutex<BTreeMap<u64, Met>>>,
+    /// The directories that were met in this run.
+    met: Arc<Mutex<Vec<Met>>>,
 }
 
 /// What this run did in a directory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Met {
+    /// Hash of its path.
+    dir: u64,
     /// Changes that were made or begun.
     changes: u64,
     /// So many of them were there before the last sync; `None` before the first.
@@ -213,25 +214,39 @@ impl Files {
         known.is_some_and(|known| known == bytes)
     }
 
+    fn met<R>(&self, dir: &Path, see: impl FnOnce(&mut Met) -> R) -> R {
+        let dir = hash::short(dir.as_os_str().as_encoded_bytes());
+        let mut all = lock::lock(&self.met);
+        let at = all.iter().position(|met| met.dir == dir);
+        let at = at.unwrap_or_else(|| {
+            let (changes, synced) = (0, None);
+            all.push(Met {
+                dir,
+                changes,
+                synced,
+            });
+            all.len() - 1
+        });
+        see(&mut all[at])
+    }
+
     /// Something in this directory was changed, or is about to be.
     fn changed(&self, dir: &Path) {
-        lock::lock(&self.met).entry(mark(dir)).or_default().changes += 1;
+        self.met(dir, |met| met.changes += 1);
     }
 
     fn is_synced(&self, dir: &Path) -> bool {
-        let met = lock::lock(&self.met);
-        met.get(&mark(dir))
-            .is_some_and(|dir| dir.synced == Some(dir.changes))
+        self.met(dir, |met| met.synced == Some(met.changes))
     }
 
     /// What was made, renamed or removed in a directory is only so for certain after this; and
     /// a new directory once its parent is synced. Does nothing where nothing was changed.
     fn sync_up_to_root(&self, from: &Path) -> io::Result<()> {
         for dir in from.ancestors() {
-            let changes = lock::lock(&self.met).entry(mark(dir)).or_default().changes;
+            let changes = self.met(dir, |met| met.changes);
             if !self.is_synced(dir) {
                 sync(dir)?;
-                lock::lock(&self.met).entry(mark(dir)).or_default().synced = Some(changes);
+                self.met(dir, |met| met.synced = Some(changes));
             }
             if dir == self.contents {
                 break;
@@ -335,10 +350,6 @@ fn private_dir(dir: &Path) -> io::Result<()> {
         .iter()
         .filter_map(|made| made.parent())
         .try_for_each(sync)
-}
-
-fn mark(dir: &Path) -> u64 {
-    hash::short(dir.as_os_str().as_encoded_bytes())
 }
 
 fn sync(dir: &Path) -> io::Result<()> {
