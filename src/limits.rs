@@ -130,6 +130,10 @@ pub const TAKEOVER_ANSWER: Duration = Duration::from_secs(120);
 /// ...and is asked so often.
 pub const TAKEOVER_ANSWER_LOOK: Duration = Duration::from_millis(250);
 
+/// A flow that had nothing to do for so long gives back the memory that only work needs:
+/// longer than connections are kept.
+pub const REST_AFTER: Duration = Duration::from_secs(8);
+
 /// Reports start at least so far apart (R-REP-6).
 pub const REPORT_INTERVAL_MIN: Duration = Duration::from_secs(10);
 /// A report's body (R-REP-8).
@@ -289,3 +293,4 @@ pub const HTTP_LINGER: Duration = Duration::from_secs(2);
 pub const HTTP_ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
 const _: () = assert!(HTTP_CONNECTIONS_MAX * HTTP_BUF_BYTES <= 256 * 1024);
+const _: () = assert!(REST_AFTER.as_secs() > HTTP_POOL_IDLE.as_secs());

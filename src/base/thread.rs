@@ -1,4 +1,4 @@
-//! Work that blocks, on a thread that ends with it (D-03).
+//! Work that blocks, on a thread that ends with it (D-03); and rest.
 
 use std::io;
 
@@ -21,6 +21,12 @@ pub async fn on_thread<T: Send + 'static>(
     told.recv()
         .await
         .unwrap_or_else(|_| Err(io::Error::other("the disk thread ended early")))
+}
+
+/// Says that nothing is to be done for a while: pages of code and constants, which only work
+/// needs, are given back (`vendor/rest`). Takes microseconds.
+pub fn rest() {
+    rest::rest();
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod legacy;
 pub mod poll;
 pub mod register;
 pub mod report;
+mod rest;
 pub mod seek;
 
 /// What contracts of services are held against (D-39).

@@ -7,6 +7,7 @@ use futures_lite::future;
 use crate::base::latest::Latest;
 use crate::base::uptime::Uptime;
 use crate::flows::contract_facts;
+use crate::flows::rest::Rest;
 use crate::flows::seek::Mailbox;
 use crate::flows::seek::local;
 use crate::flows::seek::seeker::Options;
@@ -117,8 +118,9 @@ pub async fn run(poll: Poll) {
     }
     let mut in_flight = None;
     let mut said = String::new();
+    let mut rest = Rest::new(clock.now());
     loop {
-        let wake_at = poller.wake_at();
+        let wake_at = poller.wake_at().min(rest.wake_at());
         let event = {
             let answer = async {
                 match &mut in_flight {
@@ -138,6 +140,7 @@ pub async fn run(poll: Poll) {
             Event::Request(ask) => poller.on_request(clock.now(), ask),
             Event::Answer(answer) => {
                 in_flight = None;
+                rest.stir(clock.now());
                 let (answer, document) = poll.judge(answer, &mut said);
                 let emit = poller.on_answer(clock.now(), answer, fastrand::f64());
                 poll.hand_on(&mut poller, document, emit).await;
@@ -151,7 +154,9 @@ pub async fn run(poll: Poll) {
             }
             Event::Time => {}
         }
+        rest.on_time(clock.now());
         if let Some(ask) = poller.on_time(clock.now()) {
+            rest.stir(clock.now());
             if ask.in_full {
                 poll.remote.doubt();
             }

@@ -7,6 +7,7 @@ use futures_lite::future;
 
 use crate::base::hash;
 use crate::flows::poll::Trigger;
+use crate::flows::rest::Rest;
 use crate::limits;
 use crate::model::status::UpdateStatus;
 use crate::plan::board::Board;
@@ -135,13 +136,13 @@ impl Flow {
     async fn report(&mut self) {
         let (board, clock) = (self.with.tools.board.clone(), self.with.tools.clock.clone());
         let mut seen = 0;
+        let mut rest = Rest::new(clock.now());
         loop {
             let is_dirty = self.reporter.is_dirty();
+            let due = self.reporter.wake_at();
             let time = async {
-                match self.reporter.wake_at() {
-                    Some(at) => clock.sleep_until(at).await,
-                    None => future::pending().await,
-                }
+                let due = due.unwrap_or_else(|| rest.wake_at());
+                clock.sleep_until(due.min(rest.wake_at())).await;
                 None
             };
             let change = async {
@@ -156,8 +157,13 @@ impl Flow {
                 self.reporter.on_change();
                 continue;
             }
-            seen = board.version();
             let now = clock.now();
+            rest.on_time(now);
+            if due.is_none_or(|due| now < due) {
+                continue;
+            }
+            rest.stir(now);
+            seen = board.version();
             let Some(draft) = self.draft(now, self.reporter.is_vitals_due(now)) else {
                 self.reporter.on_nothing();
                 continue;
