@@ -186,7 +186,9 @@ def run(args, backend, agents):
     polls = sum(is_poll for _, is_poll, _ in log)
     print("rest-busiest", busiest(log, 1 / scale)[0])
     print("polls-hour", f"{polls / args.count * 3600 / INTERVAL:.2f}")
-    print("reports-hour", f"{(len(log) - polls) / args.count * 3600 / interval:.2f}")
+    reports = (len(log) - polls) / args.count * 3600 / interval
+    print("reports-hour", f"{reports:.2f}")
+    print("requests-hour", f"{polls / args.count * 3600 / INTERVAL + reports:.2f}")
     memory = [agent.memory() for agent in agents]
     print("pss-mib", f"{sum(pss for pss, _, _ in memory) / 1024:.1f}")
     print("private-kib", f"{sum(private for _, private, _ in memory) / args.count:.0f}")
