@@ -20,6 +20,8 @@ pub mod register;
 pub mod report;
 mod rest;
 pub mod seek;
+#[cfg(test)]
+mod tests;
 
 /// What contracts of services are held against (D-39).
 fn contract_facts(host: &HostFacts) -> Facts {

@@ -256,18 +256,22 @@ mod tests {
     }
 
     #[test]
-    fn polls_at_once_then_every_period() {
+    fn s_poll_01_polls_at_once_then_every_period() {
         let mut poller = poller(false);
         assert!(poller.on_time(at(0)).is_some());
         let emit = poller.on_answer(at(1), Answer::Changed, 0.0).unwrap();
-        assert!(emit.options.cancel, "a changed target interrupts");
+        let interrupts = Options {
+            force: false,
+            cancel: true,
+        };
+        assert_eq!(emit.options, interrupts, "a changed target interrupts");
         assert_eq!(poller.wake_at(), at(901));
         assert!(poller.on_time(at(901)).is_some());
         assert_eq!(poller.on_answer(at(902), Answer::Unchanged, 0.0), None);
     }
 
     #[test]
-    fn with_a_cached_target_the_first_poll_waits() {
+    fn s_poll_02_with_a_cached_target_the_first_poll_waits() {
         assert_eq!(poller(true).wake_at(), at(10));
     }
 
@@ -321,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn r_poll_4_a_trigger_skips_the_back_off_but_not_the_minimum() {
+    fn r_poll_4_s_poll_18_a_trigger_skips_the_back_off_but_not_the_minimum() {
         let mut poller = poller(false);
         poller.on_time(at(0));
         for _ in 0..6 {
@@ -461,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn r_poll_5_triggers_add_up_and_no_answer_is_lost() {
+    fn r_poll_5_s_poll_22_triggers_add_up_and_no_answer_is_lost() {
         let mut poller = poller(false);
         poller.on_time(at(0));
         poller.on_request(at(1), ask(FORCE));
@@ -495,7 +499,17 @@ mod tests {
     }
 
     #[test]
-    fn the_known_target_is_handed_on_once_a_day() {
+    fn r_poll_4_s_poll_19_a_trigger_waits_for_the_rest_of_a_server_s_wish() {
+        let mut poller = poller(false);
+        poller.on_time(at(0));
+        poller.on_answer(at(0), Answer::Later(Some(45 * S)), 0.9);
+        poller.on_request(at(30), ask(FORCE));
+        assert_eq!(poller.wake_at(), at(45));
+        assert_eq!(poller.on_time(at(45)), Some(ask(FORCE)));
+    }
+
+    #[test]
+    fn s_poll_25_the_known_target_is_handed_on_once_a_day() {
         let mut poller = poller(false);
         let (mut now, mut emitted) = (at(0), 0);
         while now < at(3 * 24 * 3600) {

@@ -407,6 +407,86 @@ mod tests {
         assert_eq!(lean.keys().collect::<Vec<_>>(), ["bb22"]);
     }
 
+    /// The words of 3.5 for two services on their way, and when a release is there (R-REP-9).
+    #[test]
+    fn s_rep_02_r_rep_9_from_download_to_running() {
+        let images = ["one", "two"].map(|name| (name, format!("r.example/{name}")));
+        let service = |(name, image): &(&str, String)| {
+            let alone = json!({"network_mode": "none"});
+            let service = json!({"id": 1, "image": image, "composition": alone});
+            ((*name).to_owned(), service)
+        };
+        let services: serde_json::Map<_, _> = images.iter().map(service).collect();
+        let app = json!({"id": 1, "name": "f", "releases": {"aa11": {"services": services}}});
+        let mut board = board(json!({"a": app}));
+        let seen = |board: &Board| {
+            let found = told(board, Detail::Full)["a"].clone();
+            let release = &found["releases"]["aa11"];
+            let of = |service: &str| {
+                let service = &release["services"][service];
+                let progress = service["download_progress"].as_u64();
+                (service["status"].as_str().unwrap().to_owned(), progress)
+            };
+            let is_current = found["release_uuid"] == "aa11";
+            let status = release["update_status"].as_str().unwrap().to_owned();
+            (status, of("one"), of("two"), is_current)
+        };
+        let want = |status: &str, one: (&str, Option<u64>), two: (&str, Option<u64>), is: bool| {
+            let of = |(status, progress): (&str, _)| (status.to_owned(), progress);
+            (status.to_owned(), of(one), of(two), is)
+        };
+        let here = Image {
+            id: Some("sha256:1".into()),
+            ..Image::default()
+        };
+        let halfway = Image {
+            progress: 40,
+            ..Image::default()
+        };
+        let uri = |at: usize| ImageUri::parse(&images[at].1).unwrap();
+        let loads = ("Downloading", Some(0));
+        assert_eq!(seen(&board), want("downloading", loads, loads, false));
+        board.device.images.insert(uri(0), here.clone());
+        board.device.images.insert(uri(1), halfway);
+        let (there, half) = (("Downloaded", None), ("Downloading", Some(40)));
+        assert_eq!(seen(&board), want("downloading", there, half, false));
+        board.device.images.insert(uri(1), here);
+        assert_eq!(seen(&board), want("downloaded", there, there, false));
+        board.installing.insert(("a".into(), "one".into()));
+        let makes = ("Installing", None);
+        assert_eq!(seen(&board), want("downloaded", makes, there, false));
+        board.installing.insert(("a".into(), "two".into()));
+        assert_eq!(seen(&board), want("applying changes", makes, makes, false));
+        board.installing.clear();
+        for (name, image) in &images {
+            runs(&mut board, "a", "aa11", name, image);
+        }
+        let target = board.target.clone().unwrap();
+        let AppRelease::Wanted(_, release) = &target.apps["a"].release else {
+            panic!()
+        };
+        let app = board.device.apps.get_mut("a").unwrap();
+        for found in app.containers.values_mut() {
+            let wanted = &release.services[&found.service];
+            found.identity.as_mut().unwrap().config = wanted.config.clone();
+        }
+        let app = board.device.apps.get_mut("a").unwrap();
+        let first = app.containers.values_mut().next().unwrap();
+        first.status = ContainerStatus::Created;
+        let (made, runs) = (("Installed", None), ("Running", None));
+        assert_eq!(seen(&board), want("applying changes", made, runs, false));
+        let app = board.device.apps.get_mut("a").unwrap();
+        app.containers.values_mut().next().unwrap().status = ContainerStatus::Running;
+        app.installed = Some("aa11".into());
+        assert_eq!(
+            seen(&board),
+            want("applying changes", runs, runs, false),
+            "not before its lane says so"
+        );
+        board.lanes.insert("a".into(), Lane::Reached);
+        assert_eq!(seen(&board), want("done", runs, runs, true));
+    }
+
     #[test]
     fn s_rep_04_s_rep_05_s_rep_14_every_app_of_the_target_and_no_other() {
         let apps = json!({"a": app("r1", &one("main", "x")), "b": app("r2", &one("main", "y"))});
