@@ -55,7 +55,9 @@ fn written((status, kind, body): Said) -> Answer {
     if kind.is_empty() {
         return Answer::empty(status);
     }
-    let mut answer = Answer::text(status, &body).with("Content-Type", kind);
+    let mut answer = Answer::text(status, &body)
+        .with("Content-Type", kind)
+        .with("Vary", "Accept-Encoding");
     let etag = crate::wire::etag(&answer.body);
     answer.fields.push(("ETag".into(), etag));
     answer

@@ -10,22 +10,22 @@ use serde_json::{Value, json};
 use crate::agent::DevBackend;
 use crate::recorded::{Recorded, Request, Scenario, header, scenarios, sent};
 
-/// What is left out, and why.
-fn skipped(scenario: &Scenario, exchange: &Recorded) -> Option<&'static str> {
-    let path = exchange.request.path.split('?').next().unwrap();
-    let coding = exchange.response.header("content-encoding");
-    match (scenario.name.split('-').next().unwrap(), path) {
-        ("19", _) => Some("it serves plain http, without a proxy before it"),
-        ("15", _) => Some("tags and logs come later"),
-        _ if path.starts_with("/v7/") || path.starts_with("/api-key/") => {
-            Some("OData is not served")
-        }
-        (_, "/device/register") if exchange.request.method == "POST" => {
-            Some("registration has tests of its own")
-        }
-        _ if coding == Some("br") => Some("it has no brotli"),
-        _ => None,
-    }
+/// What is left out: scenario, the numbers of its exchanges, why. All else is asked for.
+#[rustfmt::skip]
+const LEFT: &[(&str, &[usize], &str)] = &[
+    ("06", &[4, 5, 6, 8], "brotli, which the agent never offers"),
+    ("14", &[4, 5], "a device's name over OData: the legacy supervisor sets it, this agent never"),
+    ("15", &[0, 1, 2, 3, 4, 5, 6], "tags and logs, which this agent does not send"),
+    ("16", &[1], "brotli, which the agent never offers"),
+    ("19", &[0, 1, 2, 5, 6], "the proxy before the real one, which leads to https; what the agent \
+        makes of the redirect is in replay and faults"),
+];
+
+fn is_left(scenario: &Scenario, number: usize) -> bool {
+    let name = scenario.name.split('-').next().unwrap();
+    let of =
+        |(left, numbers, _): &(&str, &[usize], &str)| *left == name && numbers.contains(&number);
+    LEFT.iter().any(of)
 }
 
 struct Heard {
@@ -138,6 +138,15 @@ fn prepare(backend: &DevBackend, exchange: &Recorded, release: &Value) {
             &json!({"key": &key[..32]}),
         );
     }
+    // The device whose key is exchanged was there before.
+    let filter = exchange.request.path.split_once("uuid%20eq%20'");
+    if let Some((_, uuid)) = filter.filter(|_| key(&exchange.request).is_some()) {
+        let uuid = uuid.trim_end_matches('\'');
+        if uuid == "d3d3d3d3d3d3d3d3d3d3d3d3d3d3d3d3" {
+            let own = json!({"key": "DeviceKeyD3D3D3D3D3D3D3D3D3D3D3D"});
+            backend.control("PUT", &format!("devices/{uuid}"), &own);
+        }
+    }
     // One more key that is somebody's.
     let other = "d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d2";
     let key = "DeviceKeyD1D1D1D1D1D1D1D1D1D1D1D";
@@ -153,13 +162,13 @@ fn the_development_backend_answers_as_the_recorded_one() {
         .unwrap();
     let target: Value = serde_json::from_str(&encodings.exchanges[0].text()).unwrap();
     let release = target["c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1"].clone();
-    let (mut asked, mut left) = (0, BTreeMap::<_, u32>::new());
+    let (mut asked, mut left) = (0, 0);
     for scenario in &all {
         let backend = DevBackend::start();
-        let mut etag = None;
-        for exchange in &scenario.exchanges {
-            if let Some(why) = skipped(scenario, exchange) {
-                *left.entry(why).or_default() += 1;
+        let (mut etag, mut id) = (None, None);
+        for (number, exchange) in scenario.exchanges.iter().enumerate() {
+            if is_left(scenario, number) {
+                left += 1;
                 continue;
             }
             let mut request = Request {
@@ -173,6 +182,11 @@ fn the_development_backend_answers_as_the_recorded_one() {
                 if name.eq_ignore_ascii_case("if-none-match") {
                     *value = etag.clone().unwrap();
                 }
+            }
+            // And so are its numbers.
+            if let (Some(rest), Some(id)) = (request.path.strip_prefix("/api-key/device/"), &id) {
+                let (_, rest) = rest.split_once('/').unwrap();
+                request.path = format!("/api-key/device/{id}/{rest}");
             }
             prepare(&backend, exchange, &release);
             let (heard, wanted) = (ask(&backend.address, &request), &exchange.response);
@@ -201,11 +215,14 @@ fn the_development_backend_answers_as_the_recorded_one() {
                 assert_eq!(shape(&heard.body), shape(text.as_bytes()), "{what}");
             }
             etag = header(&heard.headers, "etag").map(str::to_owned).or(etag);
+            let found: Value = serde_json::from_slice(&heard.body).unwrap_or_default();
+            id = found["d"][0]["id"].as_u64().or(id);
             asked += 1;
         }
     }
-    println!("{asked} asked, left out: {left:?}");
-    assert!(asked >= 45, "{asked} asked, left out: {left:?}");
+    println!("{asked} recorded exchanges asked for, {left} left out");
+    let listed: usize = LEFT.iter().map(|(_, numbers, _)| numbers.len()).sum();
+    assert_eq!((asked + left, left), (93, listed));
 }
 
 /// The rows of remote-api 3.3 and 0.7 that no recorded exchange has.

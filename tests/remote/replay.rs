@@ -5,7 +5,12 @@ use std::collections::BTreeSet;
 
 use async_io::block_on;
 use helios::http::client::{Client, Endpoint, Request};
+use helios::http::url::Url;
+use helios::model::identity::{Record, RecordRemote};
+use helios::remote::register::{About, Registrar};
+use helios::world::registration::{Confirmed, Registered, Registration as _, Retry};
 use helios::world::remote::{Polled, Remote as _, RemoteError, RemoteKind};
+use serde_json::{Value, json};
 
 use crate::recorded::{Recorded, scenarios};
 use crate::serve::{PATIENT, Say, Scratch, Server, client};
@@ -144,6 +149,175 @@ fn recorded_reports_are_accepted_or_not_and_a_cut_answer_is_no_acceptance() {
         }
     }
     assert!(reports > 10, "{reports}");
+}
+
+/// A device as the body of its registration has it.
+fn record(asked: &Value) -> Record {
+    let text = |name: &str| asked[name].as_str().map(str::to_owned);
+    Record {
+        uuid: text("uuid").unwrap(),
+        fleet: asked["application"]
+            .as_u64()
+            .and_then(|id| id.try_into().ok()),
+        device_type: text("device_type"),
+        remote: RecordRemote {
+            api_endpoint: "http://api.example.test/".into(),
+            // The agent never asks without one.
+            api_key: text("api_key").unwrap_or_else(|| "k".repeat(32)),
+            request: Default::default(),
+        },
+    }
+}
+
+fn registrar(server: &Server) -> Registrar {
+    let url = Url::parse(&format!("http://{}", server.address)).unwrap();
+    let endpoint = Endpoint::Tcp {
+        host: url.host().into(),
+        port: url.port(),
+    };
+    let roots = Box::new(|| Err("no TLS here".to_owned()));
+    Registrar::new(&url, (endpoint, PATIENT), roots, "key", About::default())
+}
+
+/// Says one answer after the other, each on a connection of its own.
+fn say(server: &Server, wires: &[Vec<u8>]) {
+    for wire in wires {
+        server.say(Say::Bytes(wire.clone()));
+    }
+}
+
+/// The same, and its connection is not used again.
+fn closing(wire: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(wire.to_vec()).unwrap();
+    let text = text.replacen("Connection: keep-alive", "Connection: close", 1);
+    text.into_bytes()
+}
+
+/// R-REG-5 to R-REG-7 in the real one's words; and half an answer neither makes a device nor
+/// ends a registration.
+#[test]
+fn recorded_registrations_mean_what_they_meant_and_a_cut_one_registers_nobody() {
+    let (mut asked, mut cuts) = (0, 0);
+    for scenario in scenarios() {
+        let server = Server::start();
+        for exchange in &scenario.exchanges {
+            let path = exchange.request.path.split('?').next().unwrap();
+            if exchange.request.method != "POST" || path != "/device/register" {
+                continue;
+            }
+            let body = crate::recorded::sent(exchange.request.body.as_ref());
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            let (record, wire) = (record(&body), exchange.response.wire());
+            say(&server, &[wire.clone()]);
+            let came = block_on(registrar(&server).register(&record));
+            let heard = server.heard.recv().unwrap();
+            assert!(heard.starts_with("POST /device/register HTTP/1.1\r\n"));
+            let what = format!("{}: {came:?}", scenario.name);
+            match (exchange.response.status, came) {
+                (201, Ok(Registered::AsAsked)) => assert!(body["api_key"].is_string(), "{what}"),
+                (201, Ok(Registered::WithKey(key))) => {
+                    assert!(!body["api_key"].is_string(), "{what}");
+                    assert!(key.starts_with("InventedByBackend"));
+                }
+                (409, Ok(Registered::UuidTaken)) => {}
+                (401 | 301, Err(trouble)) => assert_eq!(trouble.retry, Retry::Slowly, "{what}"),
+                (404, Err(trouble)) => assert_eq!(trouble.retry, Retry::Never, "{what}"),
+                _ => panic!("{what}"),
+            }
+            asked += 1;
+            for end in 0..wire.len() {
+                say(&server, &[wire[..end].to_vec()]);
+                let came = block_on(registrar(&server).register(&record));
+                server.heard.recv().unwrap();
+                match came {
+                    // What is taken is looked into in any case.
+                    Ok(Registered::UuidTaken | Registered::KeyTaken) => {
+                        assert_eq!(exchange.response.status, 409);
+                    }
+                    Ok(came) => panic!("{what}: {came:?} at {end}"),
+                    Err(trouble) => assert_ne!(trouble.retry, Retry::Never, "{what} at {end}"),
+                }
+                cuts += 1;
+            }
+        }
+    }
+    println!("{asked} registrations, {cuts} cuts");
+    assert_eq!(asked, 17);
+}
+
+#[test]
+fn recorded_polls_confirm_a_device_and_a_cut_one_does_not() {
+    let mut seen = BTreeSet::new();
+    for scenario in scenarios() {
+        let server = Server::start();
+        for exchange in scenario.exchanges.iter().filter(|one| one.is_poll()) {
+            let wire = exchange.response.wire();
+            if !seen.insert(wire.clone()) {
+                continue;
+            }
+            let uuid = exchange.device().unwrap();
+            let record = record(&json!({"uuid": uuid}));
+            say(&server, &[wire.clone()]);
+            let came = block_on(registrar(&server).confirm(&record));
+            let heard = server.heard.recv().unwrap();
+            assert!(!heard.contains("if-none-match"), "{heard}");
+            let coding = exchange.response.header("content-encoding");
+            match (exchange.response.status, coding, came) {
+                (200, None | Some("gzip"), Ok(Confirmed::Ours))
+                | (304, _, Ok(Confirmed::Unknown))
+                | (401, _, Ok(Confirmed::OtherKey)) => {}
+                (200, Some(_), Err(trouble)) | (301, _, Err(trouble)) => {
+                    assert!(matches!(trouble.retry, Retry::Later(None)), "{trouble:?}");
+                }
+                (.., came) => panic!("{}: {came:?}", scenario.name),
+            }
+            for end in 0..wire.len() {
+                say(&server, &[wire[..end].to_vec()]);
+                let came = block_on(registrar(&server).confirm(&record));
+                server.heard.recv().unwrap();
+                let trouble = came.expect_err("half an answer");
+                assert_ne!(trouble.retry, Retry::Never, "{} at {end}", scenario.name);
+            }
+        }
+    }
+    assert!(seen.len() > 20, "{}", seen.len());
+}
+
+/// Remote-api 1.6 and 0.7 row 10: a provisioning key may not, a user's may.
+#[test]
+fn recorded_exchanges_of_keys_and_a_cut_one_gives_no_key() {
+    let all = scenarios();
+    let wire = |scenario: &str, number: usize| {
+        let found = all.iter().find(|one| one.name.starts_with(scenario));
+        found.unwrap().exchanges[number].response.wire()
+    };
+    let record = record(&json!({"uuid": "6a6a6a6a6a6a6a6a6a6a6a6a6a6a6a6a"}));
+    let server = Server::start();
+    let give = |wires: &[Vec<u8>]| {
+        say(&server, wires);
+        let came = block_on(registrar(&server).give_key(&record));
+        wires.iter().for_each(|_| {
+            server.heard.recv().unwrap();
+        });
+        came
+    };
+    let (found, given, refused) = (closing(&wire("17", 2)), wire("17", 3), wire("14", 2));
+    assert_eq!(give(&[found.clone(), given.clone()]).unwrap(), true);
+    assert_eq!(give(&[found.clone(), refused.clone()]).unwrap(), false);
+    assert_eq!(give(&[wire("14", 1)]).unwrap(), false);
+    for end in 0..found.len() {
+        let trouble = give(&[found[..end].to_vec()]).unwrap_err();
+        assert!(
+            matches!(trouble.retry, Retry::Later(None)),
+            "{trouble:?} at {end}"
+        );
+    }
+    for whole in [given, refused] {
+        for end in 0..whole.len() {
+            let trouble = give(&[found.clone(), whole[..end].to_vec()]).unwrap_err();
+            assert_ne!(trouble.retry, Retry::Never, "{trouble:?} at {end}");
+        }
+    }
 }
 
 /// The other routes have no client of their own in this room.
