@@ -208,7 +208,7 @@ fn recorded_registrations_mean_what_they_meant_and_a_cut_one_registers_nobody() 
             let body = crate::recorded::sent(exchange.request.body.as_ref());
             let body: Value = serde_json::from_slice(&body).unwrap();
             let (record, wire) = (record(&body), exchange.response.wire());
-            say(&server, &[wire.clone()]);
+            say(&server, std::slice::from_ref(&wire));
             let came = block_on(registrar(&server).register(&record));
             let heard = server.heard.recv().unwrap();
             assert!(heard.starts_with("POST /device/register HTTP/1.1\r\n"));
@@ -257,7 +257,7 @@ fn recorded_polls_confirm_a_device_and_a_cut_one_does_not() {
             }
             let uuid = exchange.device().unwrap();
             let record = record(&json!({"uuid": uuid}));
-            say(&server, &[wire.clone()]);
+            say(&server, std::slice::from_ref(&wire));
             let came = block_on(registrar(&server).confirm(&record));
             let heard = server.heard.recv().unwrap();
             assert!(!heard.contains("if-none-match"), "{heard}");
@@ -302,9 +302,9 @@ fn recorded_exchanges_of_keys_and_a_cut_one_gives_no_key() {
         came
     };
     let (found, given, refused) = (closing(&wire("17", 2)), wire("17", 3), wire("14", 2));
-    assert_eq!(give(&[found.clone(), given.clone()]).unwrap(), true);
-    assert_eq!(give(&[found.clone(), refused.clone()]).unwrap(), false);
-    assert_eq!(give(&[wire("14", 1)]).unwrap(), false);
+    assert!(give(&[found.clone(), given.clone()]).unwrap());
+    assert!(!give(&[found.clone(), refused.clone()]).unwrap());
+    assert!(!give(&[wire("14", 1)]).unwrap());
     for end in 0..found.len() {
         let trouble = give(&[found[..end].to_vec()]).unwrap_err();
         assert!(
