@@ -48,9 +48,10 @@ impl Beside {
             total: None,
         };
         let cloud = cloud.map(|(url, endpoint, _)| Upstream {
-            client: Client::new(
+            client: Client::with_pool(
                 endpoint.clone(),
                 timeouts(limits::PROXY_CLOUD_HEAD, limits::PROXY_CLOUD_IDLE),
+                limits::PROXY_POOL_MAX,
             ),
             base: url.path().to_owned(),
         });
@@ -59,9 +60,10 @@ impl Beside {
             port: self.url.port(),
         };
         let legacy = Upstream {
-            client: Client::new(
+            client: Client::with_pool(
                 endpoint,
                 timeouts(limits::PROXY_LEGACY_HEAD, limits::PROXY_LEGACY_IDLE),
+                limits::PROXY_POOL_MAX,
             ),
             base: self.url.path().to_owned(),
         };

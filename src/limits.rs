@@ -208,6 +208,13 @@ pub const PROXY_CLOUD_IDLE: Duration = Duration::from_secs(60);
 pub const PROXY_LEGACY_HEAD: Duration = Duration::from_secs(120);
 /// ...and its logs may be silent for long.
 pub const PROXY_LEGACY_IDLE: Duration = Duration::from_secs(15 * 60);
+/// Idle connections to each side that are kept for it.
+pub const PROXY_POOL_MAX: usize = 16;
+/// Requests that are passed on at once; the rest of [`HTTP_CONNECTIONS_MAX`] is for what is
+/// ours, whatever the other side does. More are told to come back.
+pub const PROXY_REQUESTS_MAX: usize = 112;
+/// `Retry-After` in seconds where that is so.
+pub const PROXY_BUSY_RETRY_SECS: u32 = 5;
 /// `Retry-After` in seconds while there is no target for the legacy supervisor (R-INT-3).
 pub const PROXY_NO_TARGET_RETRY_SECS: u32 = 15;
 /// The same where there is no backend to pass a request on to.
@@ -254,6 +261,10 @@ pub const HTTP_DRAIN_BYTES_MAX: usize = 64 * 1024;
 pub const HTTP_POOL_MAX: usize = 4;
 /// A client keeps one for so long, or for as long as the server's hint says if that is shorter.
 pub const HTTP_POOL_IDLE: Duration = Duration::from_secs(5);
+/// A peer that waits for its answer is listened to only after so long, for its going away.
+pub const HTTP_GONE_LOOK: Duration = Duration::from_secs(1);
+/// Idle connections of a busy client are looked at so often at most.
+pub const HTTP_POOL_LOOK: Duration = Duration::from_millis(100);
 /// Unread bytes that are read past before a refused connection is torn down.
 pub const HTTP_LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The header of a gzip stream, file name and all.

@@ -49,7 +49,7 @@ const LONGER_FUNCTIONS: &[&str] = &[];
 const FUNCTION_LINES_MAX: usize = 70;
 /// Today's value and a little, gzip, TLS, tunnels, proxies and what a gateway needs included;
 /// 2,000 is the aim.
-const HTTP_LINES_MAX: usize = 3_150;
+const HTTP_LINES_MAX: usize = 3_200;
 
 fn sources() -> Vec<(String, String)> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -17,7 +17,7 @@ use super::tls::TlsRoots;
 pub use super::tunnel::Tunnel;
 use super::url::{Url, is_target};
 pub use super::{Error, ErrorKind};
-use crate::limits::{HTTP_CONTINUE_WAIT, HTTP_INTERIM_MAX, HTTP_REDIRECTS_MAX};
+use crate::limits::{HTTP_CONTINUE_WAIT, HTTP_INTERIM_MAX, HTTP_POOL_MAX, HTTP_REDIRECTS_MAX};
 
 const USER_AGENT: &str = concat!("helios/", env!("CARGO_PKG_VERSION"));
 
@@ -82,7 +82,13 @@ impl Client {
     /// A client that opens its first connection when it is first used.
     #[must_use]
     pub fn new(endpoint: Endpoint, timeouts: Timeouts) -> Client {
-        let pool = Arc::new(Pool::new(endpoint));
+        Client::with_pool(endpoint, timeouts, HTTP_POOL_MAX)
+    }
+
+    /// The same, that keeps so many idle connections.
+    #[must_use]
+    pub fn with_pool(endpoint: Endpoint, timeouts: Timeouts, most: usize) -> Client {
+        let pool = Arc::new(Pool::new(endpoint, most));
         Client { pool, timeouts }
     }
 

@@ -7,7 +7,7 @@
 //! There is one buffer: the head that is being worked on stays at its front,
 //! what arrives goes behind it, and body pieces are handed out as slices of it.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io::{self, IoSlice};
 use std::mem;
 use std::ops::Range;
@@ -20,7 +20,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 
 use super::body::{Body, Step};
 use super::head::{HeadError, Limits, Scan, put_line};
-use crate::limits::{HTTP_BUF_BYTES, HTTP_BUF_BYTES_MAX};
+use crate::limits::{HTTP_BUF_BYTES, HTTP_BUF_BYTES_MAX, HTTP_GONE_LOOK};
 
 /// Why a connection is of no more use.
 #[derive(Debug)]
@@ -392,16 +392,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         watch.until(after(wait), word).await.unwrap_or(true)
     }
 
-    /// Ends when the peer has closed. What it says meanwhile stays unread, up to the
+    /// Ends when the peer has closed; most who wait for that are done before it is even
+    /// looked for. What it says meanwhile stays unread, up to the
     /// buffer's limit; then it is not listened to.
     pub async fn closed(&mut self) {
-        let Conn { stream, buf, .. } = self;
+        let Conn {
+            stream, buf, watch, ..
+        } = self;
+        let _ = watch.until(after(HTTP_GONE_LOOK), pending::<()>()).await;
         poll_fn(|cx| {
             loop {
-                buf.make_room();
-                if buf.end == buf.bytes.len() {
+                if buf.unread().len() >= HTTP_BUF_BYTES_MAX {
                     return Poll::Pending;
                 }
+                buf.make_room();
                 if ready!(buf.poll_fill(cx, stream)).unwrap_or(0) == 0 {
                     return Poll::Ready(());
                 }

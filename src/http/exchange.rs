@@ -267,16 +267,18 @@ impl<'c> Exchange<'c> {
             length,
             ..AnswerHead::default()
         };
-        self.open(head).await
+        self.open(head, &[]).await
     }
 
     /// Begins an answer that is another server's: `lines` are its field lines but for those
-    /// that belong to the connection, and `length` is its body's, if that is known.
+    /// that belong to the connection, and `length` is its body's, if that is known. `first`
+    /// is as much of that as is there.
     pub async fn relay(
         &mut self,
         status: u16,
         lines: &[u8],
         length: Option<u64>,
+        first: &[u8],
     ) -> Result<(), Error> {
         let head = AnswerHead {
             status,
@@ -284,10 +286,10 @@ impl<'c> Exchange<'c> {
             length,
             ..AnswerHead::default()
         };
-        self.open(head).await
+        self.open(head, first).await
     }
 
-    async fn open(&mut self, head: AnswerHead<'_>) -> Result<(), Error> {
+    async fn open(&mut self, head: AnswerHead<'_>, first: &[u8]) -> Result<(), Error> {
         let answer = match head.length {
             _ if self.method() == "HEAD" || !has_body(head.status) => Answer::Bodiless,
             Some(length) => Answer::Length(length),
@@ -295,7 +297,14 @@ impl<'c> Exchange<'c> {
             None => Answer::Chunked,
         };
         self.head.keep_alive &= answer != Answer::UntilClose;
-        self.begin(head, answer, &[]).await
+        // With the head, where no framing stands between them.
+        if let Answer::Length(left) = answer
+            && let Some(left) = left.checked_sub(first.len() as u64)
+        {
+            return self.begin(head, Answer::Length(left), first).await;
+        }
+        self.begin(head, answer, &[]).await?;
+        self.write(first).await
     }
 
     /// Sends a piece of the body begun with [`Exchange::stream`].

@@ -717,6 +717,67 @@ fn s_prx_28_s_prx_33_s_prx_38_what_no_server_should_see_is_answered_here() {
 }
 
 #[test]
+fn s_prx_36_d_41_however_many_wait_for_it_our_own_api_answers() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let agent = Agent::start("", &format!("http://{}", silent.local_addr().unwrap()));
+    let ask = b"GET /v1/device HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut waiting = Vec::new();
+    // As many as are passed on at once, and some more.
+    for _ in 0..120 {
+        let mut client = agent.tcp.open();
+        client.write_all(ask).unwrap();
+        waiting.push(client);
+    }
+    let reply = until("one that is told to come back", || {
+        let reply = agent.tcp.asks("GET /v1/device", "");
+        (reply.status == 503).then_some(reply)
+    });
+    assert!(reply.has("retry-after"), "{reply:?}");
+    for _ in 0..3 {
+        assert_eq!(agent.tcp.asks("GET /ping", "").text(), "OK");
+        assert_eq!(agent.unix.asks("GET /v3/status", "").status, 200);
+    }
+    // They make room as they go.
+    drop(waiting);
+    let answers = std::thread::spawn(move || {
+        for stream in silent.incoming().flatten() {
+            let _ = (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    until("one that is passed on", || {
+        (agent.tcp.asks("GET /v1/device", "").status == 200).then_some(())
+    });
+    drop(answers);
+}
+
+#[test]
+fn s_prx_29_a_client_that_goes_on_talking_is_not_kept_in_memory() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let agent = Agent::start("", &format!("http://{}", silent.local_addr().unwrap()));
+    let Door::Tcp(address) = &agent.tcp else {
+        panic!()
+    };
+    let mut client = TcpStream::connect(address).unwrap();
+    client
+        .write_all(b"GET /v1/device HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let held = accept(&silent);
+    client.set_nonblocking(true).unwrap();
+    let (mut sent, mut quiet) = (0usize, 0);
+    while quiet < 40 {
+        match client.write(&[b'x'; 1 << 16]) {
+            Ok(count) => (sent, quiet) = (sent + count, 0),
+            Err(_) => {
+                quiet += 1;
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+        assert!(sent < 64 << 20, "it was never stopped");
+    }
+    drop(held);
+}
+
+#[test]
 fn s_prx_37_a_loop_is_refused() {
     // An agent that is its own legacy supervisor.
     let address = crate::world::free();

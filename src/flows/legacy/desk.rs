@@ -70,6 +70,7 @@ impl Desk {
         let cached = self.cached().await;
         let is_cached = cached.is_some_and(|cached| hash::short(&cached) == hash);
         let held = (!is_cached).then(|| document.clone());
+        self.came_in();
         self.offers.change(|offers| {
             let before = offers.take().map(|offer| offer.options);
             *offers = Some(Offer {
@@ -78,6 +79,14 @@ impl Desk {
                 options: before.unwrap_or_default().or(options),
             });
         });
+    }
+
+    /// From now on nothing is done, whoever asks before the driver has looked at it (D-17).
+    fn came_in(&self) {
+        *lock(&self.said) = (
+            UpdateStatus::ApplyingChanges,
+            Some("a target came in".into()),
+        );
     }
 
     /// What was handed in since this was asked last. For one taker.
@@ -172,6 +181,7 @@ impl Taker for Desk {
     }
 
     fn again(&self, options: Options) {
+        self.came_in();
         self.offers.change(|offers| {
             let offer = offers.get_or_insert_default();
             offer.options = offer.options.or(options);

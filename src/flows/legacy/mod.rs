@@ -17,6 +17,8 @@ pub mod settler;
 use desk::{Desk, Offer};
 use settler::{Became, Order, Settler};
 
+const APPLIES: &str = "the legacy supervisor applies the target";
+
 /// What the driver needs.
 pub struct Handing {
     /// Its local API.
@@ -105,7 +107,7 @@ impl Flow {
             offer = Offer { options, ..waiting };
         }
         if offer.hash.is_none() && desk.is_empty() {
-            return;
+            return self.say(UpdateStatus::Done, "");
         }
         let is_same = offer.hash.is_none() || offer.hash == desk.shown();
         let is_fetched = is_same && desk.is_fetched();
@@ -127,7 +129,7 @@ impl Flow {
                 let why = "a target is handed to the legacy supervisor";
                 self.say(UpdateStatus::ApplyingChanges, why);
             }
-            Order::Wait(_) | Order::Look => {}
+            Order::Wait(_) | Order::Look => self.say(UpdateStatus::ApplyingChanges, APPLIES),
         }
     }
 
@@ -156,10 +158,7 @@ impl Flow {
     fn became(&mut self, became: Became) {
         let now = self.with.tools.clock.now();
         match became {
-            Became::Underway => self.say(
-                UpdateStatus::ApplyingChanges,
-                "the legacy supervisor applies the target",
-            ),
+            Became::Underway => self.say(UpdateStatus::ApplyingChanges, APPLIES),
             Became::Deferred => self.say(
                 UpdateStatus::ApplyingChanges,
                 "the legacy supervisor has deferred the target: instant updates are off",

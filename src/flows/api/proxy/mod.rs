@@ -3,6 +3,7 @@
 //! buffered: a piece is read when the one before it was taken.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use futures_lite::future;
@@ -54,6 +55,10 @@ pub struct Proxy {
     pub clock: Arc<dyn Clock>,
     /// Our name in `Via`.
     via: String,
+    /// Requests that are being passed on.
+    passing: AtomicUsize,
+    /// Somebody was refused before: that is said once, and not whenever somebody likes.
+    has_refused: AtomicBool,
     /// Its last verdict on a key: the key's hash, the verdict, and until when it counts.
     verdict: Mutex<Option<(u64, bool, Uptime)>>,
 }
@@ -85,6 +90,8 @@ impl Proxy {
             legacy,
             supervisor,
             clock,
+            passing: AtomicUsize::new(0),
+            has_refused: AtomicBool::new(false),
             verdict: Mutex::default(),
         }
     }
@@ -156,8 +163,9 @@ impl Proxy {
             return later(exchange, limits::PROXY_NO_TARGET_RETRY_SECS).await;
         }
         if !self.is_device(exchange) {
-            log::warn!("somebody without this device's key asked for its target and got nothing");
-            return say(exchange, 401, "Unauthorized").await;
+            return self
+                .refuse(exchange, "this device's key asked for its target")
+                .await;
         }
         let known = exchange.header("if-none-match").map(str::to_owned);
         match self.desk.fetch(known.as_deref()).await {
@@ -182,10 +190,20 @@ impl Proxy {
             _ => (exchange.header("authorization").is_some(), Care::None),
         };
         if !admitted {
-            log::warn!("somebody without a key called as the legacy supervisor and was refused");
-            return say(exchange, 401, "Unauthorized").await;
+            return self
+                .refuse(exchange, "a key called as the legacy supervisor")
+                .await;
         }
         self.forward(exchange, cloud, care).await
+    }
+
+    async fn refuse(&self, exchange: &mut Exchange<'_>, what: &str) -> Result<(), Error> {
+        let level = match self.has_refused.swap(true, Relaxed) {
+            true => log::Level::Debug,
+            false => log::Level::Warn,
+        };
+        log::log!(level, "somebody without {what} and was refused");
+        say(exchange, 401, "Unauthorized").await
     }
 
     async fn forward(
@@ -194,7 +212,11 @@ impl Proxy {
         to: &Upstream,
         care: Care,
     ) -> Result<(), Error> {
-        let response = match self.ask(exchange, to).await {
+        let Some(_passing) = Passing::begin(&self.passing) else {
+            return later(exchange, limits::PROXY_BUSY_RETRY_SECS).await;
+        };
+        // On its own: what it needs is let go of before a long answer is passed on.
+        let response = match Box::pin(self.ask(exchange, to)).await {
             Ok(Some(response)) => response,
             // Nobody is there to be answered.
             Ok(None) => return Err(Error::new(ErrorKind::Canceled, "the client is gone")),
@@ -289,6 +311,23 @@ impl Proxy {
     }
 }
 
+/// One of the requests that are passed on at once.
+struct Passing<'p>(&'p AtomicUsize);
+
+impl Passing<'_> {
+    fn begin(count: &AtomicUsize) -> Option<Passing<'_>> {
+        let passing = Passing(count);
+        let others = count.fetch_add(1, Relaxed);
+        (others < limits::PROXY_REQUESTS_MAX).then_some(passing)
+    }
+}
+
+impl Drop for Passing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Whose fault it is.
 enum Failure {
     Client(Error),
@@ -333,7 +372,16 @@ async fn relay(
         Body::None => said_length(response.fields()),
         _ => None,
     };
-    exchange.relay(status, &lines, length).await?;
+    // What has come with the head goes with it.
+    let first = match future::poll_once(response.chunk()).await {
+        Some(Ok(piece)) => piece.unwrap_or_default(),
+        Some(Err(error)) => {
+            let (status, why) = failure(&error);
+            return say(exchange, status, why).await;
+        }
+        None => &[],
+    };
+    exchange.relay(status, &lines, length, first).await?;
     drop(lines);
     loop {
         let next = {
