@@ -149,6 +149,7 @@ fn polling(tools: &Tools, remote: &Arc<Scripted>, timing: Timing) -> poll::Poll 
         uuid: DEVICE.to_owned(),
         timing,
         has_cached: false,
+        taker: None,
     }
 }
 
