@@ -59,7 +59,7 @@ fn waiting(agenda: &Agenda) -> String {
         Wait::Locked(_) => 1,
         Wait::Failed(..) => 2,
         Wait::Image => 3,
-        Wait::Dependency(_) | Wait::HandOver => 4,
+        Wait::Dependency(_) | Wait::Dependent(_) | Wait::HandOver => 4,
         Wait::Storage | Wait::OtherImages | Wait::Move => 5,
         Wait::Order => 6,
     };
@@ -78,6 +78,7 @@ fn blocked(agenda: &Agenda) -> Option<String> {
         Wait::Failed(..) | Wait::Order => true,
         Wait::Dependency(name) => waits(name),
         Wait::Image
+        | Wait::Dependent(_)
         | Wait::OtherImages
         | Wait::Move
         | Wait::Storage
@@ -216,7 +217,7 @@ impl Work {
         drop(active);
     }
 
-    fn failures(&self, part: &Part) -> u32 {
+    pub(super) fn failures(&self, part: &Part) -> u32 {
         self.tools.board.look(|board| {
             board
                 .troubles

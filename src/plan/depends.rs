@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rules::{Situation, Wait, has_to_run, successor};
+use super::rules::{PartName, Situation, Wait, has_to_run, stage, successor};
+use super::stage::Step;
+use crate::model::current::Container;
 use crate::model::status::{ContainerStatus, Health};
 use crate::model::target::{Condition, Dependency, ReleaseTarget, ServiceTarget};
 use crate::model::{ReleaseUuid, ServiceName};
@@ -55,6 +57,42 @@ fn dependency(
             _ => pending,
         },
     }
+}
+
+/// Of the services whose next step is to stop, those that wait until another one has stopped
+/// that depends on them, and which: compose's order, backwards. One that failed to stop is not
+/// waited for (FD-20), and neither is anybody in a circle.
+#[must_use]
+pub(super) fn stop_later(situation: &Situation<'_>) -> BTreeMap<ServiceName, ServiceName> {
+    let is_to_stop = |service: &ServiceName| {
+        let wanted = situation
+            .release
+            .and_then(|release| Some((release, release.1.services.get(service)?)));
+        // What has to be made first may need what others give up.
+        let is_next = wanted.is_none_or(|(release, target)| {
+            !target.running && stage(situation, service, target, release).step != Step::Missing
+        });
+        is_next && !(situation.waits)(&PartName::Service(service))
+    };
+    let all = situation.app.containers.values();
+    let stopping: Vec<_> = all
+        .filter(|found| found.is_up() && !situation.marks.is_own(found))
+        .filter(|found| is_to_stop(&found.service))
+        .collect();
+    let mut later = BTreeMap::new();
+    for found in &stopping {
+        let needs = |other: &&&Container| {
+            other.service != found.service && other.depends_on.contains_key(&found.service)
+        };
+        if let Some(first) = stopping.iter().find(needs) {
+            later.insert(found.service.clone(), first.service.clone());
+        }
+    }
+    let is_later = |found: &&Container| later.contains_key(&found.service);
+    if stopping.iter().all(is_later) {
+        later.clear();
+    }
+    later
 }
 
 /// Service names, dependencies first; intake has refused cycles.

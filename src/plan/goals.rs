@@ -17,7 +17,11 @@ use crate::model::target::{ReleaseTarget, ServiceTarget, Strategy, Uses};
 use crate::model::{NetworkName, ReleaseUuid, ServiceName};
 
 /// Services of the release, dependencies first.
-pub(super) fn add_services(situation: &Situation<'_>, agenda: &mut Agenda) {
+pub(super) fn add_services(
+    situation: &Situation<'_>,
+    later: &BTreeMap<ServiceName, ServiceName>,
+    agenda: &mut Agenda,
+) {
     let Some((uuid, release)) = situation.release else {
         return;
     };
@@ -26,6 +30,11 @@ pub(super) fn add_services(situation: &Situation<'_>, agenda: &mut Agenda) {
         let target = &release.services[service];
         let stage = stage(situation, service, target, (uuid, release));
         if stage == Stage::DONE {
+            continue;
+        }
+        if let Some(first) = later.get(service) {
+            let wait = Wait::Dependent(first.clone());
+            agenda.waiting.insert(format!("service '{service}'"), wait);
             continue;
         }
         let goal = goal(
@@ -163,8 +172,11 @@ fn goal(
     let is_old = stage.others_run || !has_run && has_finished(situation, service);
     let held_back = if is_old && !all_images {
         Some(Wait::OtherImages)
-    } else {
+    } else if target.running {
         dependencies(situation, target, release)
+    } else {
+        // Nobody is needed to stop.
+        None
     };
     let beside = Stage {
         step: Step::Settled,
@@ -276,7 +288,11 @@ fn storage_is_there(situation: &Situation<'_>, uses: &Uses, release: &ReleaseTar
 }
 
 /// Services that have containers and are not in the target.
-pub(super) fn add_leaving(situation: &Situation<'_>, agenda: &mut Agenda) {
+pub(super) fn add_leaving(
+    situation: &Situation<'_>,
+    later: &BTreeMap<ServiceName, ServiceName>,
+    agenda: &mut Agenda,
+) {
     let wanted = situation.release.map(|(_, release)| release);
     let all_images = wanted.is_none_or(|release| all_images(situation, release));
     let mut leaving = BTreeMap::new();
@@ -297,6 +313,11 @@ pub(super) fn add_leaving(situation: &Situation<'_>, agenda: &mut Agenda) {
         }
         if let Some(path) = situation.locked {
             let wait = Wait::Locked(path.into());
+            agenda.waiting.insert(format!("service '{service}'"), wait);
+            continue;
+        }
+        if let Some(first) = later.get(service) {
+            let wait = Wait::Dependent(first.clone());
             agenda.waiting.insert(format!("service '{service}'"), wait);
             continue;
         }

@@ -113,7 +113,11 @@ impl Work {
         let soon = |wait: &Wait| {
             matches!(
                 wait,
-                Wait::Dependency(_) | Wait::HandOver | Wait::Storage | Wait::Order
+                Wait::Dependency(_)
+                    | Wait::Dependent(_)
+                    | Wait::HandOver
+                    | Wait::Storage
+                    | Wait::Order
             )
         };
         if agenda.is_reached() || !agenda.waiting.values().all(soon) {

@@ -12,6 +12,7 @@ use crate::model::target::{ReleaseTarget, ServiceTarget, Uses};
 use crate::model::{AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceName, VolumeName};
 
 use super::board::Marks;
+use super::depends::stop_later;
 use super::goals::{add_leaving, add_services};
 use super::names::{is_right_name, network_name, volume_name};
 use super::stage::{Stage, Step, network};
@@ -79,6 +80,8 @@ pub enum Wait {
     Storage,
     /// A dependency is not there yet.
     Dependency(ServiceName),
+    /// What depends on it stops first.
+    Dependent(ServiceName),
     /// A dependency failed for good; only a change of it helps.
     Failed(ServiceName, &'static str),
     /// It failed and waits for its next try.
@@ -101,6 +104,7 @@ impl std::fmt::Display for Wait {
             Wait::Move => f.write_str("it runs until the images of what takes its place are there"),
             Wait::Storage => f.write_str("a network or volume it uses is not there yet"),
             Wait::Dependency(name) => write!(f, "it depends on '{name}'"),
+            Wait::Dependent(name) => write!(f, "'{name}' depends on it and stops first"),
             Wait::Failed(name, why) => write!(f, "it depends on '{name}', which {why}"),
             Wait::Retry => f.write_str("it failed and waits for its next try"),
             Wait::Locked(path) => write!(f, "update lock '{path}' is held"),
@@ -139,8 +143,9 @@ pub fn agenda(situation: &Situation<'_>) -> Agenda {
     add_networks(situation, &mut agenda);
     add_volumes(situation, &mut agenda);
     // Containers are made only when what they hang on is there.
-    add_leaving(situation, &mut agenda);
-    add_services(situation, &mut agenda);
+    let later = stop_later(situation);
+    add_leaving(situation, &later, &mut agenda);
+    add_services(situation, &later, &mut agenda);
     agenda
 }
 

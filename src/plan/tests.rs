@@ -590,6 +590,86 @@ fn fd_41_the_own_container_is_left_as_it_is_and_counts_as_reached() {
 }
 
 #[test]
+fn issue_5_what_stops_stops_before_what_it_depends_on() {
+    let needs = |name: &str, others: &[&str]| {
+        let mut target = target("one");
+        for other in others {
+            target = on(target, other, Condition::Started, true);
+        }
+        let mut found = container(name, &target, RUNNING);
+        found.id = format!("id-{name}").into();
+        found.depends_on.clone_from(&target.depends_on);
+        (name.to_owned(), found)
+    };
+    let chain = [
+        needs("db", &[]),
+        needs("api", &["db"]),
+        needs("web", &["api"]),
+    ];
+    let case = |all: &[(String, Container)]| {
+        all.iter().fold(Case::new(&[]), |case, (name, found)| {
+            case.with(&format!("{name}_r1"), found.clone())
+        })
+    };
+    let stops = |case: &Case| case.agenda().services.into_keys().collect::<Vec<_>>();
+    assert_eq!(stops(&case(&chain)), ["web"]);
+    assert_eq!(
+        case(&chain).service("db").1,
+        Some(Wait::Dependent("api".into()))
+    );
+    assert_eq!(stops(&case(&chain[..2])), ["api"]);
+    assert_eq!(stops(&case(&chain[..1])), ["db"]);
+    // One that cannot be stopped holds up nobody else.
+    let mut stuck = case(&chain[..2]);
+    stuck.waiting.push("api");
+    assert_eq!(stops(&stuck), ["db"]);
+    // Containers of two releases may stand in a circle.
+    let circle = [needs("a", &["b"]), needs("b", &["a"])];
+    assert_eq!(stops(&case(&circle)), ["a", "b"]);
+    // A target that only parks them is no different.
+    let parked = |name: &str, found: &Container| {
+        let mut target = target("one");
+        target.running = false;
+        target.depends_on.clone_from(&found.depends_on);
+        (name.to_owned(), target)
+    };
+    let parked = chain.each_ref().map(|(name, found)| parked(name, found));
+    let parked = parked
+        .each_ref()
+        .map(|(name, target)| (name.as_str(), target.clone()));
+    let mut all = Case::new(&parked);
+    for (name, found) in &chain {
+        all = all.with(&format!("{name}_r2"), found.clone());
+    }
+    assert_eq!(stops(&all), ["web"]);
+    // One that is made again first may need what the other gives up.
+    let mut again = parked;
+    again[2].1.config = "{\"changed\":true}".into();
+    let mut all = Case::new(&again);
+    for (name, found) in &chain[1..] {
+        all = all.with(&format!("{name}_r2"), found.clone());
+    }
+    assert_eq!(stops(&all), ["api", "db", "web"]);
+}
+
+#[test]
+fn issue_5_what_is_to_stop_needs_nobody_for_it() {
+    let mut web = on(target("one"), "db", Condition::Healthy, true);
+    web.running = false;
+    let mut found = container("web", &web, RUNNING);
+    found.id = "id-web".into();
+    let mut db = container("db", &target("one"), RUNNING);
+    db.health = Health::Unhealthy;
+    let case = Case::new(&[("web", web), ("db", target("one"))])
+        .with("web_r2", found)
+        .with("db_r2", db);
+    assert_eq!(
+        case.service("web").0.map(|(_, to)| to),
+        Some(Some(Stage::DONE))
+    );
+}
+
+#[test]
 fn d_16_what_leaves_a_release_goes_when_all_images_are_there() {
     let mut case =
         Case::new(&[("a", target("one"))]).with("b_r1", container("b", &target("two"), RUNNING));
