@@ -367,7 +367,11 @@ impl Pulls {
             Ok(facts) => Pulled::There(facts),
             Err(error) => {
                 if error.kind == Kind::Damaged {
-                    super::repair::discard(&self.tools, uri, &error.said).await;
+                    let is_again = self.tools.board.look(|board| {
+                        let trouble = board.troubles.get(&Part::Image(uri.clone()));
+                        trouble.is_some_and(|trouble| trouble.backoff.failures() > 0)
+                    });
+                    super::repair::discard(&self.tools, uri, &error.said, is_again).await;
                 } else {
                     self.disown(uri, &error).await;
                 }

@@ -90,7 +90,8 @@ impl Work {
         let _installing = Installing::mark(&self.tools, (&self.app, service));
         let is_again = !self.containers(service).is_empty();
         let made = self.create_wanted(&wanted).await;
-        self.repair(&wanted.target.image, None, &made).await;
+        self.repair((service, &wanted.target.image), None, &made)
+            .await;
         made?;
         // What never ran is of no use to anybody, and holds the image of its release (FD-06).
         for (name, found) in self.others(&wanted) {
@@ -400,7 +401,7 @@ impl Work {
                 .await;
         }
         let image = &wanted.target.image;
-        self.repair(image, Some(&name), &started).await;
+        self.repair((service, image), Some(&name), &started).await;
         started
     }
 

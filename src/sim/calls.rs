@@ -218,6 +218,10 @@ impl Engine for World {
                     let said = "container is marked for removal and cannot be started";
                     return Err(refuse(Kind::Conflict, &doing, said));
                 }
+                let image = found.identity.as_ref().map(|identity| &identity.image);
+                if image.is_some_and(|image| state.engine.damaged.contains(image)) {
+                    return Err(refuse(Kind::Damaged, &doing, "layer does not exist"));
+                }
                 if state.engine.containers[&name].will_not_start {
                     return Err(refuse(Kind::Failed, &doing, "exec format error"));
                 }
@@ -328,6 +332,18 @@ impl Engine for World {
         })
     }
 
+    fn diff_ids<'a>(&'a self, id: &'a str) -> Pending<'a, Result<Vec<String>, EngineError>> {
+        Box::pin(async move {
+            self.answers("inspect an image").await?;
+            Ok(self.with(|state| {
+                let mut names = state.engine.images.iter();
+                let shares =
+                    names.any(|(uri, known)| **known == *id && state.engine.family.contains(uri));
+                vec![if shares { "shared" } else { id }.to_owned()]
+            }))
+        })
+    }
+
     fn pull<'a>(
         &'a self,
         uri: &'a ImageUri,
@@ -356,6 +372,9 @@ impl Engine for World {
             let pulled = self.change(doing, AT_ONCE, |state| {
                 state.engine.add_image(uri);
                 state.engine.pulled.insert(uri.clone());
+                if !state.engine.damaged.is_empty() && state.engine.family.contains(uri) {
+                    state.engine.damaged.insert(uri.clone());
+                }
                 Ok(())
             });
             let pulled = pulled.await;
@@ -381,6 +400,7 @@ impl Engine for World {
                     return Err(refuse(Kind::Conflict, &doing, "a container uses it"));
                 }
                 state.engine.images.remove(uri);
+                state.engine.damaged.remove(uri);
                 Ok(())
             })
             .await

@@ -376,6 +376,37 @@ fn fd_09_what_somebody_loads_after_a_failed_pull_is_not_ours() {
 }
 
 #[test]
+fn fd_10_a_damaged_layer_goes_with_the_last_image_that_has_it() {
+    let target = json!({"apps": {"A": app("R1", &json!({
+        "a": {"image": "a:1"},
+        "b": {"image": "b:1", "depends_on": ["a"]},
+        "c": {"image": "c:1"},
+    }))}});
+    let uri = |name: &str| ImageUri::parse(name).unwrap();
+    let world = reached(&target, |state| {
+        state.engine.family = [uri("a:1"), uri("b:1"), uri("own:1")].into();
+        // Somebody loaded this one by hand; it has not that layer any more.
+        state.engine.add_image(&uri("own:1"));
+        state.engine.damaged = [uri("a:1"), uri("b:1")].into();
+        let touch = |state: &mut State| state.violation("what is not damaged is pulled again");
+        state
+            .upon
+            .push(("remove image c:1".to_owned(), Box::new(touch)));
+    });
+    world.with(|state| next_target(state, &target));
+    look_after(&world, at(2 * STEP), |state| {
+        assert_eq!(state.engine.damaged, [].into(), "it is still held");
+        assert!(state.engine.images.contains_key(&uri("own:1")));
+        assert_eq!(wrong(state), [""; 0]);
+        assert!(
+            state.calls.is_empty(),
+            "it was so before: {:?}",
+            state.calls
+        );
+    });
+}
+
+#[test]
 fn fd_41_an_agent_that_is_a_service_of_the_target_leaves_itself_alone() {
     let services = |command: &str| {
         json!({

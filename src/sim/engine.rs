@@ -32,6 +32,10 @@ pub struct Containers {
     pub networks: BTreeMap<Arc<str>, (AppUuid, NetworkName, Network)>,
     /// By engine name.
     pub volumes: BTreeMap<Arc<str>, FoundVolume>,
+    /// References that share a damaged layer, and those that hold it: it is fetched afresh
+    /// when nothing holds it any more.
+    pub family: BTreeSet<ImageUri>,
+    pub damaged: BTreeSet<ImageUri>,
     /// It does not answer.
     pub is_down: bool,
     /// How many objects it has made.
