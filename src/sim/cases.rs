@@ -232,6 +232,26 @@ fn fd_23_a_long_stop_of_one_app_makes_nobody_blind() {
 }
 
 #[test]
+fn fd_23_somebody_who_cleans_up_costs_one_look() {
+    let target = json!({"apps": {"A": app("R1", &json!({"web": {"image": "web:1"}}))}});
+    let world = reached(&target, |_| {});
+    world.with(|state| {
+        next_target(state, &target);
+        // Counts the looks, too.
+        state.at(at(STEP + 99), |state| {
+            let refusal = ("list containers".to_owned(), Kind::Failed, 100);
+            state.refusals.push(refusal);
+        });
+        for event in 0..100 {
+            let at = at(STEP + 100) + Duration::from_millis(9 * event);
+            state.at(at, |state| state.engine.tell("image", "untag", "sha256:1"));
+        }
+    });
+    let looks = look_after(&world, at(STEP + 103), |state| 100 - state.refusals[0].2);
+    assert_eq!(looks, 1);
+}
+
+#[test]
 fn d_40_an_override_of_the_target_acts_at_once_also_while_a_plan_runs() {
     let services = |command: &str| json!({"web": {"image": "web:1", "command": [command]}});
     let slow = |command: &str| json!({"s": {"image": "s:1", "command": [command], "labels": {"sim": "slow"}}});

@@ -85,11 +85,11 @@ async fn watch(tools: &Tools) -> Result<std::convert::Infallible, EngineError> {
                 looked(container(tools, &event).await)?;
             }
             Concerns::ItsNetworks => owed.add(tools.clock.now(), event),
-            Concerns::Many if !is_our_pull(tools, &event) => {
+            Concerns::Many => {
                 let at = tools.clock.now() + limits::EVENT_LOOK_MAX;
                 owed.everything.get_or_insert(at);
             }
-            Concerns::Many | Concerns::Nothing => {}
+            Concerns::Nothing => {}
         }
     }
 }
@@ -99,7 +99,8 @@ async fn watch(tools: &Tools) -> Result<std::convert::Infallible, EngineError> {
 struct Owed {
     /// Containers whose networks changed, and when to look at the latest.
     containers: Vec<(Arc<str>, Uptime)>,
-    /// Everything; sooner when no plan runs, since most of it is our own doing then.
+    /// Everything: once for all the events of a while, since somebody who cleans up makes
+    /// hundreds of them.
     everything: Option<Uptime>,
     /// Plans ran at the last look, and what they work on was left to them.
     again: bool,
@@ -123,7 +124,7 @@ impl Owed {
             }
         };
         let quiet = async {
-            match self.again || self.everything.is_some() {
+            match self.again {
                 true => until_quiet(tools).await,
                 false => future::pending().await,
             }
@@ -135,8 +136,7 @@ impl Owed {
     async fn look(&mut self, tools: &Tools) -> Result<(), EngineError> {
         let now = tools.clock.now();
         let is_busy = tools.board.look(|board| board.active > 0);
-        let is_owed = self.again || self.everything.is_some();
-        if self.everything.is_some_and(|at| at <= now) || is_owed && !is_busy {
+        if self.everything.is_some_and(|at| at <= now) || self.again && !is_busy {
             *self = Owed {
                 again: is_busy,
                 ..Owed::default()
@@ -186,12 +186,6 @@ fn concerns(event: &EngineEvent) -> Concerns {
         ("image" | "network" | "volume", _) => Concerns::Many,
         _ => Concerns::Nothing,
     }
-}
-
-/// Our own pulls look for themselves.
-fn is_our_pull(tools: &Tools, event: &EngineEvent) -> bool {
-    let is_pull = (&*event.what, &*event.action) == ("image", "pull");
-    is_pull && tools.board.look(|board| !board.pulls.is_empty())
 }
 
 /// Ends when no plan runs.
