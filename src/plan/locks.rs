@@ -147,6 +147,10 @@ impl Work {
     /// when to look again.
     pub(super) fn watch_hand_overs(&self) -> Option<Uptime> {
         let (uuid, release) = self.release()?;
+        // An old one goes only when its successor is seen to be there.
+        if self.tools.board.look(|board| board.engine_down.is_some()) {
+            return None;
+        }
         let now = self.tools.clock.now();
         let mut next = None;
         for (service, target) in &release.services {

@@ -391,16 +391,18 @@ pub(super) fn has_to_run(container: &Container, marks: &Marks) -> bool {
     }
 }
 
-/// Whether it runs and has to be restarted, since what it depends on was made again.
-pub(super) fn is_outdated(container: &Container, marks: &Marks) -> bool {
+/// Whether it runs and has to be restarted, since what it depends on was made again. It may
+/// have been another target that asked for that.
+pub(super) fn is_outdated(container: &Container, target: &ServiceTarget, marks: &Marks) -> bool {
     let since = marks.outdated.get(&container.id);
-    container.status == ContainerStatus::Running && since == Some(&container.started)
+    let asks = target.depends_on.values().any(|how| how.restart);
+    asks && container.status == ContainerStatus::Running && since == Some(&container.started)
 }
 
 /// Whether the container does what it should.
 fn is_settled(container: &Container, target: &ServiceTarget, marks: &Marks) -> bool {
     if target.running {
-        !has_to_run(container, marks) && !is_outdated(container, marks)
+        !has_to_run(container, marks) && !is_outdated(container, target, marks)
     } else {
         !container.is_up()
     }

@@ -375,7 +375,7 @@ impl Work {
             );
             return self.stop_if_running(&name).await;
         }
-        let is_outdated = |board: &Board| rules::is_outdated(&found, &board.marks);
+        let is_outdated = |board: &Board| rules::is_outdated(&found, wanted.target, &board.marks);
         if self.tools.board.look(is_outdated) {
             log::info!(
                 "stopping container '{name}' of app '{}': it restarts with what it depends on",

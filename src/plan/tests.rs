@@ -653,6 +653,23 @@ fn issue_5_what_stops_stops_before_what_it_depends_on() {
 }
 
 #[test]
+fn gap_26_who_restarts_with_another_is_for_the_target_of_today_to_say() {
+    for restart in [true, false] {
+        let mut web = on(target("one"), "db", Condition::Started, true);
+        web.depends_on
+            .values_mut()
+            .for_each(|how| how.restart = restart);
+        let found = container("web", &web, RUNNING);
+        let outdated = (found.id.clone(), found.started);
+        let mut case = Case::new(&[("web", web), ("db", target("two"))])
+            .with("web_r2", found)
+            .with("db_r2", container("db", &target("two"), RUNNING));
+        case.marks.outdated = [outdated].into();
+        assert_eq!(case.service("web").0.is_some(), restart);
+    }
+}
+
+#[test]
 fn issue_5_what_is_to_stop_needs_nobody_for_it() {
     let mut web = on(target("one"), "db", Condition::Healthy, true);
     web.running = false;

@@ -252,6 +252,29 @@ fn fd_23_somebody_who_cleans_up_costs_one_look() {
 }
 
 #[test]
+fn fd_27_nobody_hands_over_while_nobody_can_see_to_whom() {
+    let services = |command: &str| {
+        let labels = json!({"io.balena.update.strategy": "hand-over"});
+        json!({"web": {"image": "web:1", "command": [command], "labels": labels}})
+    };
+    let world = reached(&json!({"apps": {"A": app("R1", &services("1"))}}), |_| {});
+    world.with(|state| {
+        next_target(state, &json!({"apps": {"A": app("R2", &services("2"))}}));
+        state.at(at(STEP + 20), |state| state.engine.set_down(true));
+        state.at(at(STEP + 25), |state| {
+            assert!(state.engine.containers.contains_key("web_R2"));
+            state.remove_by_hand("web_R2");
+        });
+        state.at(at(STEP + 200), |state| state.engine.set_down(false));
+    });
+    let wrong = look_after(&world, at(2 * STEP), |state| {
+        assert_eq!(times(state, "start web_R2"), 2);
+        wrong(state)
+    });
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
 fn d_40_an_override_of_the_target_acts_at_once_also_while_a_plan_runs() {
     let services = |command: &str| json!({"web": {"image": "web:1", "command": [command]}});
     let slow = |command: &str| json!({"s": {"image": "s:1", "command": [command], "labels": {"sim": "slow"}}});
