@@ -55,7 +55,11 @@ fn fd_20_a_container_that_cannot_be_stopped_holds_up_nothing_else() {
         let reason = status["reason"].as_str()?;
         reason.contains("service 'db'").then_some(())
     });
-    assert_eq!(agent.get("/ping"), "OK", "its own health is good");
+    assert_eq!(
+        agent.call("GET", "/ping", None).0,
+        200,
+        "its own health is good"
+    );
     proxy.refuse(None);
     agent.wait_for("done");
     assert_ne!(mine.id("db"), db);
