@@ -553,3 +553,28 @@ fn fd_19_a_paused_container_makes_way_like_one_that_runs() {
         assert_eq!(found.status, ContainerStatus::Running);
     });
 }
+
+#[test]
+fn issue_5_what_depends_on_others_stops_before_them() {
+    let services = |running: bool| {
+        app(
+            "R1",
+            &json!({
+                "db": {"image": "db:1", "running": running},
+                "api": {"image": "api:1", "running": running, "depends_on": ["db"]},
+                "web": {"image": "web:1", "running": running, "depends_on": ["api"]},
+            }),
+        )
+    };
+    let all = json!({"apps": {"A": services(true)}});
+    for next in [json!({}), json!({"A": services(false)})] {
+        let world = reached(&all, |_| {});
+        world.with(|state| next_target(state, &json!({"apps": next})));
+        look_after(&world, at(2 * STEP), |state| {
+            let stops = state.calls.iter().map(|call| &*call.what);
+            let stops: Vec<_> = stops.filter(|what| what.starts_with("stop ")).collect();
+            assert_eq!(stops, ["stop web_R1", "stop api_R1", "stop db_R1"]);
+            assert_eq!(wrong(state), [""; 0]);
+        });
+    }
+}
