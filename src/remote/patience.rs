@@ -36,27 +36,11 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use crate::base::uptime::Uptime;
-    use crate::http::client::{Endpoint, Timeouts};
-    use crate::http::tls::TlsRoots;
-    use crate::http::url::Url;
-    use crate::remote::Backend;
     use crate::world::Pending;
-    use crate::world::remote::Remote as _;
-
-    const TIMES: Timeouts = Timeouts {
-        resolve: Duration::from_secs(9),
-        connect: Duration::from_secs(9),
-        tls: Duration::from_secs(9),
-        head: Duration::from_secs(9),
-        idle: Duration::from_secs(9),
-        total: None,
-    };
 
     /// In 1970 until its time has come, then stepped by 56 years.
     struct Stepped(Mutex<Duration>, Duration);
@@ -99,6 +83,22 @@ mod tests {
     #[cfg(feature = "tls")]
     #[test]
     fn fd_30_nobody_is_asked_while_the_clock_is_not_set() {
+        use crate::http::client::{Endpoint, Timeouts};
+        use crate::http::{tls::TlsRoots, url::Url};
+        use crate::remote::Backend;
+        use crate::world::remote::Remote as _;
+        use std::net::TcpListener;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        const TIMES: Timeouts = Timeouts {
+            resolve: Duration::from_secs(9),
+            connect: Duration::from_secs(9),
+            tls: Duration::from_secs(9),
+            head: Duration::from_secs(9),
+            idle: Duration::from_secs(9),
+            total: None,
+        };
+
         let asked = Arc::new(AtomicUsize::new(0));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (port, count) = (listener.local_addr().unwrap().port(), asked.clone());

@@ -1,7 +1,6 @@
 //! Servers that cannot be reached or make no sense, and callers that are none of those that
 //! they say they are (S-PRX-24, D-26, R-SEC-*).
 
-use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
 use crate::bytes::{Reply, Server};
@@ -51,6 +50,8 @@ fn s_prx_24_px_05_what_went_wrong_is_told_without_secrets() {
 #[cfg(feature = "tls")]
 #[test]
 fn s_prx_24_a_backend_that_does_not_speak_tls_is_never_spoken_to_in_the_clear() {
+    use std::io::{Read as _, Write as _};
+
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (tell, heard) = std::sync::mpsc::channel();
