@@ -219,6 +219,16 @@ pub const PROXY_BUSY_RETRY_SECS: u32 = 5;
 pub const PROXY_NO_TARGET_RETRY_SECS: u32 = 15;
 /// The same where there is no backend to pass a request on to.
 pub const PROXY_NO_CLOUD_RETRY_SECS: u32 = 600;
+/// One call over D-Bus, the connection included.
+pub const BUS_CALL_TIMEOUT: Duration = Duration::from_secs(25);
+/// Wait before a bus that went away is tried again.
+pub const BUS_RETRY: Duration = Duration::from_secs(1);
+/// A unit's job: its start, stop or restart. systemd gives a service 90 s for each.
+pub const UNIT_JOB_TIMEOUT: Duration = Duration::from_secs(200);
+/// A unit that runs is looked at so often although no signal came.
+pub const UNIT_LOOK: Duration = Duration::from_secs(60);
+/// What the manager has to end a unit that ran too long, before the agent does.
+pub const UNIT_STOP_TIMEOUT: Duration = Duration::from_secs(120);
 
 // ---- http ------------------------------------------------------------------
 

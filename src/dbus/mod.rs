@@ -14,5 +14,6 @@ mod connection;
 pub mod message;
 pub mod wire;
 
+pub(crate) use connection::within;
 pub use connection::{BusError, BusErrorKind, Connection, RequestedName};
 pub use message::{Kind, Message};

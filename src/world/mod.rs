@@ -21,6 +21,7 @@ pub mod registration;
 pub mod registry;
 pub mod remote;
 pub mod store;
+pub mod system;
 #[cfg(feature = "legacy")]
 pub mod takeover;
 

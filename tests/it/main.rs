@@ -24,4 +24,6 @@ mod scenarios;
 mod start;
 mod states;
 mod support;
+#[cfg(feature = "hostapp")]
+mod units;
 mod volumes;

@@ -1,5 +1,7 @@
 //! The program under test, and the world around it.
 
+#[cfg(feature = "hostapp")]
+pub mod bus;
 pub mod engine;
 pub mod fake;
 pub mod gate;
