@@ -300,7 +300,7 @@ fn watch(mut child: Child, name: String, run: u64, limit: Option<Duration>, tell
     }
     std::thread::spawn(move || {
         let status = child.wait().expect("wait for a child");
-        let how = status.code().ok_or(status.signal().unwrap_or(0));
+        let how = status.code().ok_or_else(|| status.signal().unwrap_or(0));
         let _ = tell.try_send(Event::Ended(name, run, how));
     });
 }
