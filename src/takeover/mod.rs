@@ -15,6 +15,7 @@ use crate::engine::Docker;
 use crate::host::clock::SystemClock;
 use crate::host::facts;
 use crate::host::locks::SharedDirs;
+use crate::host::systemd::Systemd;
 use crate::http::client::Endpoint;
 use crate::legacy::settings::{self, COMMAND};
 use crate::legacy::takeover::{self, Outcome, Takeover};
@@ -27,6 +28,7 @@ use crate::world::Pending;
 use crate::world::clock::Clock;
 use crate::world::engine::{Engine as _, EngineError, Kind};
 use crate::world::host::Host as _;
+use crate::world::system::{System as _, SystemError, SystemErrorKind, Verb};
 use crate::world::takeover::{Output, Settings, Start, Supervisor, Trouble, TroubleKind};
 
 pub mod args;
@@ -90,6 +92,7 @@ struct Local {
     /// The host's name of the runtime directory.
     host_runtime_dir: PathBuf,
     by: By,
+    systemd: Systemd,
     /// Where the supervisor answers after a takeover.
     answers_at: (String, u16),
     force: bool,
@@ -108,12 +111,18 @@ impl Local {
         let host_dir = host_dir.iter().find_map(|name| env(name));
         let host_dir = host_dir.map(PathBuf::from).filter(|dir| dir.is_absolute());
         fs::create_dir_all(&dirs.runtime).map_err(failed("make the runtime directory"))?;
+        let systemd = Systemd::new(env("DBUS_SYSTEM_BUS_ADDRESS"));
+        // Before anything is changed.
+        if let (By::Unit, Some(why)) = (by, systemd.absent()) {
+            return Err(Failed(format!("--restart unit is not possible: {why}")));
+        }
         Ok(Local {
             engine: Docker::new(endpoint(address), Box::new(|_| None), true),
             clock: SystemClock::start(),
             host_runtime_dir: host_dir.unwrap_or_else(|| dirs.runtime.clone()),
             dirs,
             by,
+            systemd,
             answers_at,
             force: false,
         })
@@ -217,6 +226,21 @@ impl Local {
         self.within(patience, &doing, restart).await
     }
 
+    async fn restart_unit(&self, name: &str) -> Result<(), SystemError> {
+        let unit = format!("{}.service", name.replace('_', "-"));
+        let late = async {
+            let limit = limits::TAKEOVER_RESTART;
+            self.clock.sleep_until(self.clock.now() + limit).await;
+            let said = format!(
+                "unit '{unit}' has not restarted after {} s",
+                limit.as_secs()
+            );
+            let kind = SystemErrorKind::TimedOut;
+            Err(SystemError { kind, said })
+        };
+        future::or(self.systemd.job(Verb::Restart, &unit), late).await
+    }
+
     async fn remove_all_ours(&self) -> Result<usize, Trouble> {
         let locks = SharedDirs::open(&self.host_runtime_dir, &self.dirs.runtime);
         let mut found = Vec::new();
@@ -274,6 +298,20 @@ impl Local {
 }
 
 /// A container that does not run right now, or is just being made again, is no failure yet.
+/// Whether no manager of this machine has the unit.
+fn is_elsewhere(kind: SystemErrorKind) -> bool {
+    matches!(kind, SystemErrorKind::Absent | SystemErrorKind::NoSuchUnit)
+}
+
+fn of_system(error: &SystemError) -> Trouble {
+    let kind = match error.kind {
+        SystemErrorKind::TimedOut | SystemErrorKind::Unreachable => TroubleKind::TimedOut,
+        _ => TroubleKind::Lasting,
+    };
+    let said = format!("cannot restart the legacy supervisor: {error}");
+    Trouble { kind, said }
+}
+
 fn of_engine(error: EngineError) -> Trouble {
     let kind = match error.kind {
         Kind::Conflict | Kind::Gone => TroubleKind::Passing,
@@ -317,13 +355,15 @@ impl Supervisor for Local {
 
     fn restart<'a>(&'a self, name: &'a str) -> Pending<'a, Result<(), Trouble>> {
         Box::pin(async move {
-            match self.by {
-                By::Either | By::Container => self.restart_container(name).await,
-                By::Unit => Err(odd(
-                    &format!("restart {name}"),
-                    "this build knows no system bus",
-                )),
-            }
+            let elsewhere = match self.by {
+                By::Container => return self.restart_container(name).await,
+                by => match self.restart_unit(name).await {
+                    Err(error) if by == By::Either && is_elsewhere(error.kind) => error,
+                    done => return done.map_err(|error| of_system(&error)),
+                },
+            };
+            log::info!("{elsewhere}: its container is restarted instead of its unit");
+            self.restart_container(name).await
         })
     }
 

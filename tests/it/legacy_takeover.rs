@@ -186,6 +186,38 @@ fn s_tko_01_s_tko_02_s_tko_03_which_container_it_is() {
     assert_eq!(older.started_at(), started);
 }
 
+#[cfg(feature = "hostapp")]
+#[test]
+fn s_tko_02_s_tko_13_its_unit_is_restarted_where_there_is_one() {
+    use crate::support::bus::Bus;
+
+    let _alone = alone();
+    let legacy = Legacy::start("balena_supervisor");
+    let applet = Applet::new();
+    let mut bus = Bus::start(&[]);
+    let run = |bus: &Bus, how: &[&str]| {
+        let mut command = applet.command(&applet.words().each_ref().map(String::as_str));
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", bus.address());
+        Done::of(command.args(how).output().unwrap())
+    };
+    let started = legacy.started_at();
+    let done = run(&bus, &["--restart", "unit"]);
+    done.check(1, "balena-supervisor.service");
+    assert_eq!(legacy.started_at(), started, "nobody else restarts it then");
+    assert!(applet.is_marked(), "the restart is still due");
+    bus.unit("balena-supervisor.service", "simple", "exec sleep 600");
+    run(&bus, &["--restart", "unit"]).check(0, "migrated");
+    assert!(bus.log().contains("start balena-supervisor.service"));
+    assert_eq!(legacy.started_at(), started);
+    assert!(!applet.is_marked());
+    // Where the manager is not there any more the engine does it.
+    bus.down();
+    applet.mark();
+    let done = run(&bus, &["--restart", "unit"]);
+    done.check(1, "--restart unit is not possible");
+    assert_eq!(legacy.started_at(), started);
+}
+
 #[test]
 fn s_tko_07_a_restart_that_is_due_is_done() {
     let _alone = alone();
