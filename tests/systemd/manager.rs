@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
@@ -173,6 +173,9 @@ impl Manager {
         (unit.result, unit.code) = ("success", 0);
         let mut command = Command::new(&unit.command[0]);
         command.args(&unit.command[1..]).process_group(0);
+        // Else one that stays would hold the output of the tests open.
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+        let command = command.stderr(Stdio::null());
         if let Some(dir) = &unit.directory {
             command.current_dir(dir);
         }
@@ -286,6 +289,15 @@ impl Manager {
                 let is_done = is_well || is_stopping;
                 self.removed(job, name, if is_done { "done" } else { "failed" });
             }
+        }
+    }
+}
+
+/// Nothing stays of a manager that ends.
+impl Drop for Manager {
+    fn drop(&mut self) {
+        for unit in self.units.values().filter(|unit| unit.pid != 0) {
+            kill(unit.pid);
         }
     }
 }
