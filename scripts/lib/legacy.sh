@@ -56,3 +56,29 @@ legacy_modules() {
   done
   [ -e "$1/usr/src/app/node_modules/sqlite3" ] || [ -L "$1/usr/src/app/node_modules/sqlite3" ] || die "node-sqlite3 has no module sqlite3"
 }
+
+# legacy_up BINARY NAME CONTROL-PORT SETTINGS: the stand-in in a container of that name, in the host's network; the settings
+# are a JSON object. Files in $RUN/legacy.
+legacy_up() {
+  local dir=$RUN/legacy
+  mkdir -p "$dir/data"
+  cp "$1" "$dir/legacy"
+  cp "$ROOT/tests/legacy/settings.js" "$dir"
+  legacy_down
+  jq -n --arg image "$LEGACY_IMAGE" --arg dir "$dir" --arg control "127.0.0.1:$3" --argjson settings "$4" '
+    {Image: $image, Cmd: ["./legacy", "--settings-command", "node settings.js", "--control", $control], StopSignal: "SIGKILL",
+      Env: ["LEGACY_SETTINGS=" + ($settings | tojson)], HostConfig: {NetworkMode: "host", Binds: [
+        $dir + "/legacy:/usr/src/app/legacy:ro", $dir + "/settings.js:/usr/src/app/settings.js:ro", $dir + "/data:/data"]}}' |
+    engine POST "/containers/create?name=$2" -H 'Content-Type: application/json' -d @- >/dev/null
+  echo "$2" >"$dir/name"
+  engine POST "/containers/$2/start"
+}
+legacy_down() { [ ! -f "$RUN/legacy/name" ] || engine DELETE "/containers/$(cat "$RUN/legacy/name")?force=1&v=1" >/dev/null 2>&1 || true; }
+# legacy_node PROGRAM: runs it in the stand-in's container; prints what it prints.
+legacy_node() {
+  local id name
+  name=$(cat "$RUN/legacy/name")
+  id=$(jq -n --arg p "$1" '{AttachStdout: true, Tty: true, Cmd: ["node", "-e", $p]}' |
+    engine POST "/containers/$name/exec" -H 'Content-Type: application/json' -d @- | jq -r .Id)
+  engine POST "/exec/$id/start" -H 'Content-Type: application/json' -d '{"Tty": true}' | tr -d '\r'
+}
