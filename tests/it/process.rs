@@ -20,7 +20,7 @@ fn bad_options_end_with_2_and_one_sentence() {
         (&["--local-api-address", "localhost:48484"], "--local-api-address"),
         (&["--remote-api-endpoint", "ftp://x"], "--remote-api-endpoint"),
         (&["--pulls-max", "0"], "--pulls-max"),
-        (&["--legacy-api-endpoint", "http://x", "--legacy-api-key", "k"], "legacy"),
+        (&["--legacy-api-endpoint", "http://x"], "--legacy-api-key"),
         (&["--provisioning-key", "k"], "--remote-api-endpoint"),
         (&["--user-apps", "off"], "--user-apps"),
     ];
