@@ -1,10 +1,18 @@
 //! The program as a process: options, signals, files.
 
-use crate::support::{Agent, Options, Scratch, program};
+use std::process::Stdio;
+
+use crate::support::{Agent, Options, Scratch, program, until};
 
 fn ends(args: &[&str]) -> (i32, String) {
     let dir = Scratch::new();
-    let out = program().env("HOME", &dir.0).args(args).output().unwrap();
+    let mut command = program();
+    command.env("HOME", &dir.0).args(args);
+    let pipes = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    // An agent that starts would stay.
+    until("the end", || child.try_wait().unwrap());
+    let out = child.wait_with_output().unwrap();
     let text =
         String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout);
     (out.status.code().unwrap(), text)
