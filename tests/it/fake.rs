@@ -563,8 +563,8 @@ fn issue_5_churn_leaves_nothing_behind() {
             &fake.url,
             &agent.pid().to_string(),
             &device,
-            "180",
-            "60",
+            "240",
+            "120",
         ])
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
@@ -582,7 +582,7 @@ fn issue_5_churn_leaves_nothing_behind() {
         .collect();
     assert!(
         kib[1] <= kib[0] + 64,
-        "private KiB after 60 releases, after 180, and the rest: {said}"
+        "private KiB after 120 releases, after 240, and the rest: {said}"
     );
     let log = agent.log();
     let refused: Vec<_> = log
