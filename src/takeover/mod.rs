@@ -200,7 +200,13 @@ impl Local {
     ) -> Result<Output, Trouble> {
         let exec = self.engine.exec(name, &COMMAND, environment);
         let exec = async { exec.await.map_err(of_engine) };
-        self.within(limits::TAKEOVER_EXEC, doing, exec).await
+        let output = self.within(limits::TAKEOVER_EXEC, doing, exec).await?;
+        if is_not_begun(&output) {
+            let said = format!("cannot {doing}: the engine did not begin its program");
+            let kind = TroubleKind::Passing;
+            return Err(Trouble { kind, said });
+        }
+        Ok(output)
     }
 
     async fn within<T>(
@@ -298,6 +304,14 @@ impl Local {
 }
 
 /// A container that does not run right now, or is just being made again, is no failure yet.
+/// Whether the engine lost its own start of a program, as it does now and then while a container
+/// starts; one that is not there, or may not run, is another matter.
+fn is_not_begun(output: &Output) -> bool {
+    let said = [&*output.stdout, &*output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    output.code == 126 && said.contains("waiting for init")
+}
+
 /// Whether no manager of this machine has the unit.
 fn is_elsewhere(kind: SystemErrorKind) -> bool {
     matches!(kind, SystemErrorKind::Absent | SystemErrorKind::NoSuchUnit)
@@ -404,4 +418,23 @@ fn odd(doing: &str, said: &str) -> Trouble {
     let said = format!("cannot {doing}: {said}");
     let kind = TroubleKind::Lasting;
     Trouble { kind, said }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s_tko_15_what_the_engine_did_not_begin_is_asked_again() {
+        let output = |code, said: &str| Output {
+            code,
+            stdout: said.into(),
+            stderr: Vec::new(),
+        };
+        let lost = "OCI runtime exec failed: exec failed: unable to start container process: \
+                    waiting for init preliminary setup: EOF";
+        assert!(is_not_begun(&output(126, lost)));
+        assert!(!is_not_begun(&output(126, "node: permission denied")));
+        assert!(!is_not_begun(&output(1, lost)), "the program's own words");
+    }
 }
