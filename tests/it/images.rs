@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::engine::{App, app, call, publish, publish_from, push, service};
 use crate::support::gate::Gate;
-use crate::support::{Agent, Options, Scratch, alone, until};
+use crate::support::{Agent, Options, Scratch, alone, image, until};
 
 fn start(dir: &Scratch, args: &[&str]) -> Agent {
     let options = Options {
@@ -68,6 +68,13 @@ fn layer(image: &str) -> std::path::PathBuf {
     let (_, found) = call("GET", &format!("/images/{image}/json"), None);
     let diff = found["GraphDriver"]["Data"]["UpperDir"].as_str().unwrap();
     std::path::Path::new(diff).parent().unwrap().to_owned()
+}
+
+/// The directory of what the layer below that one brought.
+fn below(image: &str) -> std::path::PathBuf {
+    let (_, found) = call("GET", &format!("/images/{image}/json"), None);
+    let layers = found["GraphDriver"]["Data"]["LowerDir"].as_str().unwrap();
+    layers.split(':').next().unwrap().into()
 }
 
 /// One service whose image is damaged while the agent is away: as `damage` says, with the
@@ -237,7 +244,7 @@ fn svc_01_one_digest_in_two_repositories_is_one_image() {
 fn fd_12_a_pull_that_a_newer_target_still_wants_goes_on() {
     let (_alone, dir, mine, gate) = (alone(), Scratch::new(), App::new(), Gate::start());
     let large = "busybox dd if=/dev/urandom of=/large bs=1M count=1";
-    let publish = |name: &str| publish_from(&crate::support::image(), name, large);
+    let publish = |name: &str| publish_from(&image(), name, large);
     let image = gate.name(&publish("go-on"));
     let agent = start(&dir, &[]);
     let release = |name: &str, services: Value| app(name, json!({"services": services}));
@@ -281,4 +288,34 @@ fn fd_12_a_pull_that_a_newer_target_still_wants_goes_on() {
     agent.remove(&mine.0);
     agent.wait_for("done");
     assert!(!is_there(&other));
+}
+
+#[test]
+fn fd_10_a_damaged_layer_that_two_images_share_comes_back() {
+    let (_alone, dir, mine) = (alone(), Scratch::new(), App::new());
+    let base = publish_from(&image(), "shared-base", "echo both >/both");
+    let [first, second] = ["shared-a", "shared-b"].map(|name| publish_from(&base, name, "true"));
+    // It would hold the layer, and is nobody's but ours here.
+    assert_eq!(call("DELETE", &format!("/images/{base}"), None).0, 200);
+    let agent = start(&dir, &[]);
+    // Made and never started: it holds the layer.
+    let mut held = of(2, &second);
+    held["running"] = json!(false);
+    let body = json!({"services": {"a": of(1, &first), "b": held}});
+    agent.set(&mine.0, &app("r1", body));
+    agent.wait_for("done");
+    agent.kill();
+    let path = format!("/containers/{}?force=true", mine.id("a"));
+    assert_eq!(call("DELETE", &path, None).0, 204);
+    let shared = below(&first);
+    assert!(shared.join("both").exists(), "this is that layer");
+    std::fs::remove_dir_all(shared).unwrap();
+
+    let agent = start(&dir, &[]);
+    agent.wait_for_log("shares a layer with it and is pulled afresh, too");
+    agent.wait_for("done");
+    assert!(mine.is_running("a") && !mine.is_running("b"));
+    assert_eq!(mine.containers().len(), 2);
+    assert!(below(&second).join("both").exists(), "it is back");
+    assert!(is_there(&image()), "what is below is somebody else's");
 }
