@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_lite::future;
 
 use super::board::{Board, Lane, Part};
-use super::rules::{self, Agenda, PartName, Situation, Wait};
+use super::rules::{self, Agenda, ByService, PartName, Situation, Wait};
 use super::window::{self, Ended};
 use super::work::{Active, Work};
 use super::{drift, images, read};
@@ -96,11 +96,33 @@ fn blocked(agenda: &Agenda) -> Option<String> {
 
 /// What may be done now for an app, by what the board knows. `leaves`: it is to go.
 #[must_use]
-pub fn agenda(
+fn agenda(
+    board: &Board,
+    app: (&AppUuid, &App),
+    release: Option<(&ReleaseUuid, &ReleaseTarget)>,
+    leaves: bool,
+    now: Uptime,
+) -> Agenda {
+    look(board, app, release, (leaves, false), now)
+}
+
+/// What each part of an app waits for. `leaves`: it is to go.
+#[must_use]
+pub fn reasons(
+    board: &Board,
+    app: (&AppUuid, &App),
+    release: Option<(&ReleaseUuid, &ReleaseTarget)>,
+    leaves: bool,
+    now: Uptime,
+) -> BTreeMap<String, Wait> {
+    look(board, app, release, (leaves, true), now).waiting
+}
+
+fn look(
     board: &Board,
     (uuid, app): (&AppUuid, &App),
     release: Option<(&ReleaseUuid, &ReleaseTarget)>,
-    leaves: bool,
+    (leaves, reasons): (bool, bool),
     now: Uptime,
 ) -> Agenda {
     if leaves && !board.deleted.contains(uuid) && is_replaced(board) {
@@ -124,6 +146,7 @@ pub fn agenda(
     rules::agenda(&Situation {
         uuid,
         app,
+        containers: ByService::new(app),
         release,
         leaves,
         has_image: &|uri| images::is_there(&board.device, uri),
@@ -131,6 +154,7 @@ pub fn agenda(
         marks: &board.marks,
         locked: board.locked(uuid, now),
         handed_over: &|service| board.handed_over(uuid, service),
+        reasons,
     })
 }
 
@@ -194,7 +218,8 @@ impl Work {
                 self.tools.trouble(part, said);
             }
         }
-        let again = (!self.cancel.is_set()).then(|| self.agenda());
+        let look_again = !self.cancel.is_set() && !self.went_on(agenda);
+        let again = look_again.then(|| self.agenda());
         let mut failed = false;
         for (part, before) in parts.iter().zip(before) {
             if self.failures(part) != before {
@@ -215,6 +240,24 @@ impl Work {
             log::warn!("{error}");
         }
         drop(active);
+    }
+
+    /// Whether every part of an agenda is a service that is at another stage by now.
+    fn went_on(&self, agenda: &Agenda) -> bool {
+        let Some(release) = self.release().map(|(uuid, release)| (uuid, &**release)) else {
+            return false;
+        };
+        let only_services = agenda.networks.is_empty() && agenda.volumes.is_empty();
+        only_services
+            && self.situation(|situation| {
+                agenda.services.iter().all(|(name, (before, _))| {
+                    let wanted = release.1.services.get_key_value(name.as_str());
+                    let stage = |(name, target)| rules::stage(situation, name, target, release);
+                    wanted
+                        .map(stage)
+                        .is_some_and(|now| *before != Some(now.to_byte()))
+                })
+            })
     }
 
     pub(super) fn failures(&self, part: &Part) -> u32 {

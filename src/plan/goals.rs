@@ -32,6 +32,13 @@ pub(super) fn add_services(
         if stage == Stage::DONE {
             continue;
         }
+        if agenda.is_full() && !situation.reasons {
+            // It has its turn when there is room, with all that follow.
+            agenda
+                .waiting
+                .insert(format!("service '{service}'"), Wait::Order);
+            return;
+        }
         if let Some(first) = later.get(service) {
             let wait = Wait::Dependent(first.clone());
             agenda.waiting.insert(format!("service '{service}'"), wait);
@@ -118,8 +125,8 @@ fn under_locks(
 
 /// Whether a container of the service runs.
 fn runs(situation: &Situation<'_>, service: &ServiceName) -> bool {
-    let mut all = situation.app.containers.values();
-    all.any(|found| found.service == *service && found.is_up())
+    let mut all = situation.containers.of(service).iter();
+    all.any(|(_, found)| found.is_up())
 }
 
 /// How far a service may go now, whoever holds locks; or why it may not move.
@@ -230,25 +237,19 @@ fn goes_first(
 
 /// Whether a predecessor ended or was stopped behind our back, and nothing of the service runs.
 fn old_has_to_run(situation: &Situation<'_>, service: &ServiceName, stage: Stage) -> bool {
-    let mut mine = situation
-        .app
-        .containers
-        .values()
-        .filter(|found| found.service == *service);
+    let mut mine = situation.containers.of(service).iter();
     stage.others
         && !stage.others_run
-        && mine.any(|found| {
+        && mine.any(|(_, found)| {
             found.status == ContainerStatus::Stopped && has_to_run(found, situation.marks)
         })
 }
 
 /// Whether a predecessor has done what it was to do: its update waits like that of what runs.
 fn has_finished(situation: &Situation<'_>, service: &ServiceName) -> bool {
-    let mut all = situation.app.containers.values();
-    all.any(|found| {
-        found.service == *service
-            && found.status == ContainerStatus::Stopped
-            && !has_to_run(found, situation.marks)
+    let mut all = situation.containers.of(service).iter();
+    all.any(|(_, found)| {
+        found.status == ContainerStatus::Stopped && !has_to_run(found, situation.marks)
     })
 }
 
@@ -263,12 +264,8 @@ fn hangs_on_stale_network(
         is_stale.then(|| found.oci_name.clone())
     };
     let stale: Vec<_> = situation.app.networks.iter().filter_map(stale).collect();
-    let mine = situation
-        .app
-        .containers
-        .values()
-        .filter(|found| found.service == *service);
-    mine.flat_map(|found| &found.networks)
+    let mine = situation.containers.of(service).iter();
+    mine.flat_map(|(_, found)| &found.networks)
         .any(|attached| stale.contains(attached))
 }
 
@@ -295,16 +292,16 @@ pub(super) fn add_leaving(
 ) {
     let wanted = situation.release.map(|(_, release)| release);
     let all_images = wanted.is_none_or(|release| all_images(situation, release));
-    let mut leaving = BTreeMap::new();
-    for container in situation.app.containers.values() {
-        let is_wanted =
-            wanted.is_some_and(|release| release.services.contains_key(&container.service));
-        if !is_wanted && !situation.marks.is_own(container) {
-            let runs: &mut bool = leaving.entry(&container.service).or_default();
-            *runs |= container.is_up();
+    for (service, all) in situation.containers.services() {
+        let is_wanted = wanted.is_some_and(|release| release.services.contains_key(service));
+        let all = all
+            .iter()
+            .filter(|(_, found)| !situation.marks.is_own(found));
+        let mut leaving = all.peekable();
+        if is_wanted || leaving.peek().is_none() {
+            continue;
         }
-    }
-    for (service, runs) in leaving {
+        let runs = leaving.any(|(_, found)| found.is_up());
         if runs && !all_images {
             agenda
                 .waiting

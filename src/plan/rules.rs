@@ -17,13 +17,51 @@ use super::goals::{add_leaving, add_services};
 use super::names::{is_right_name, network_name, volume_name};
 use super::stage::{Stage, Step, network};
 
+/// The containers of an app, those of one service together: an app of hundreds of services
+/// asks for those of each several times.
+pub struct ByService<'a>(Vec<(&'a Arc<str>, &'a Container)>);
+
+impl<'a> ByService<'a> {
+    /// Those of an app.
+    #[must_use]
+    pub fn new(app: &'a App) -> ByService<'a> {
+        let mut all: Vec<_> = app.containers.iter().collect();
+        // Nearly so already: a container's name begins with that of its service.
+        all.sort_by(|(_, one), (_, other)| one.service.cmp(&other.service));
+        ByService(all)
+    }
+
+    /// Those of one service, with their names.
+    pub(super) fn of(&self, service: &ServiceName) -> &[(&'a Arc<str>, &'a Container)] {
+        let begin = self
+            .0
+            .partition_point(|(_, found)| found.service < *service);
+        let rest = &self.0[begin..];
+        let its = rest
+            .iter()
+            .take_while(|(_, found)| found.service == *service);
+        &rest[..its.count()]
+    }
+
+    /// Each service that has some, and those.
+    pub(super) fn services(
+        &self,
+    ) -> impl Iterator<Item = (&'a ServiceName, &[(&'a Arc<str>, &'a Container)])> {
+        let groups = self
+            .0
+            .chunk_by(|(_, one), (_, other)| one.service == other.service);
+        groups.filter_map(|all| Some((&all.first()?.1.service, all)))
+    }
+}
+
 /// One app as it is and as it should be, and what is known around it.
-#[derive(Clone, Copy)]
 pub struct Situation<'a> {
     /// The app's uuid.
     pub uuid: &'a AppUuid,
     /// The app as it is.
     pub app: &'a App,
+    /// Its containers.
+    pub containers: ByService<'a>,
     /// The release that is to run; `None`: nothing is to run.
     pub release: Option<(&'a ReleaseUuid, &'a ReleaseTarget)>,
     /// The app is to go altogether, its volumes too.
@@ -38,6 +76,33 @@ pub struct Situation<'a> {
     pub locked: Option<&'a str>,
     /// Whether the new container of a service said that it took over, or had its time.
     pub handed_over: &'a dyn Fn(&ServiceName) -> bool,
+    /// Whether the reason of each part that has to wait is asked for. Without it the agenda ends
+    /// where it is full.
+    pub reasons: bool,
+}
+
+impl<'a> Situation<'a> {
+    /// An app beside a release that is to run, with nothing in the way.
+    #[must_use]
+    pub fn plain(
+        (uuid, app): (&'a AppUuid, &'a App),
+        release: Option<(&'a ReleaseUuid, &'a ReleaseTarget)>,
+        marks: &'a Marks,
+    ) -> Situation<'a> {
+        Situation {
+            uuid,
+            app,
+            containers: ByService::new(app),
+            release,
+            leaves: false,
+            has_image: &|_| true,
+            waits: &|_| false,
+            marks,
+            locked: None,
+            handed_over: &|_| true,
+            reasons: false,
+        }
+    }
 }
 
 /// A part of an app by name.
@@ -131,7 +196,7 @@ impl Agenda {
         self.networks.len() + self.volumes.len() + self.services.len()
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.len() >= WINDOW_MAX
     }
 }
@@ -356,18 +421,27 @@ fn best<'a>(
     release: &ReleaseUuid,
     good: impl Fn(&Container) -> bool,
 ) -> Option<(&'a Arc<str>, &'a Container)> {
-    let mut mine = situation.app.containers.iter();
-    let own = mine.find(|(_, found)| found.service == *service && situation.marks.is_own(found));
-    if own.is_some() {
-        return own;
+    let all = situation.containers.of(service);
+    let mut own = all
+        .iter()
+        .filter(|(_, found)| situation.marks.is_own(found));
+    if let Some(own) = own.next() {
+        return Some(*own);
     }
-    let all = situation.app.containers.iter();
-    let good = all.filter(|(_, found)| found.service == *service && good(found));
+    let mut good = all.iter().copied().filter(|(_, found)| good(found));
+    let first = good.next()?;
     // Of several the one under its right name counts, then the running one.
-    good.max_by_key(|(name, found)| {
+    let weight = |(name, found): &(&Arc<str>, &Container)| {
         let right = is_right_name(name, service, release, situation.uuid);
         (right, found.is_up())
-    })
+    };
+    Some(good.fold(first, |best, next| {
+        if weight(&next) >= weight(&best) {
+            next
+        } else {
+            best
+        }
+    }))
 }
 
 /// Whether the engine's own policy, or D-21, says that it has to run.
@@ -417,9 +491,8 @@ pub fn stage(
     release: (&ReleaseUuid, &ReleaseTarget),
 ) -> Stage {
     let good = successor(situation, service, target, release);
-    let mut others = situation.app.containers.values().filter(|found| {
-        found.service == *service && good.is_none_or(|(_, good)| good.id != found.id)
-    });
+    let all = situation.containers.of(service).iter();
+    let mut others = all.filter(|(_, found)| good.is_none_or(|(_, good)| good.id != found.id));
     let step = match good {
         None => Step::Missing,
         Some((_, good)) if situation.marks.is_own(good) => Step::Settled,
@@ -437,6 +510,6 @@ pub fn stage(
     Stage {
         step,
         others: others.next().is_some(),
-        others_run: all.into_iter().any(Container::is_up),
+        others_run: all.into_iter().any(|(_, found)| found.is_up()),
     }
 }

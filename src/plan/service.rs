@@ -51,16 +51,10 @@ impl Work {
     /// Looks at the app through the rules.
     pub(super) fn situation<R>(&self, see: impl FnOnce(&Situation<'_>) -> R) -> R {
         self.look(|app, board| {
+            let release = self.release().map(|(uuid, release)| (uuid, &**release));
             see(&Situation {
-                uuid: &self.app,
-                app,
-                release: self.release().map(|(uuid, release)| (uuid, &**release)),
                 leaves: self.target.is_none(),
-                has_image: &|_| true,
-                waits: &|_| false,
-                marks: &board.marks,
-                locked: None,
-                handed_over: &|_| true,
+                ..Situation::plain((&self.app, app), release, &board.marks)
             })
         })
     }

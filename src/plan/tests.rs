@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::board::Marks;
 use super::names::{container_name_long, is_right_name, volume_name};
-use super::rules::{Agenda, PartName, Situation, Wait, agenda, has_to_run};
+use super::rules::{Agenda, PartName, Situation, Wait, agenda, has_to_run, stage};
 use super::stage::{Stage, Step, network};
 use crate::limits::WINDOW_MAX;
 use crate::model::current::{App, Container, Identity, Network, Restart, Volume};
@@ -50,20 +50,39 @@ impl Case {
     }
 
     fn agenda(&self) -> Agenda {
+        self.look(true)
+    }
+
+    /// `reasons`: also of what has no room on the agenda.
+    fn look(&self, reasons: bool) -> Agenda {
         let (uuid, release) = (AppUuid::new("a1"), "r2".into());
         agenda(&Situation {
-            uuid: &uuid,
-            app: &self.app,
-            release: self.release.as_ref().map(|target| (&release, target)),
+            reasons,
             leaves: self.leaves,
             has_image: &|uri| !self.missing_images.contains(&uri.repository()),
             waits: &|part| match part {
                 PartName::Service(name) => self.waiting.contains(&name.as_str()),
                 _ => false,
             },
-            marks: &self.marks,
             locked: self.locked,
             handed_over: &|_| self.handed_over,
+            ..Situation::plain(
+                (&uuid, &self.app),
+                self.release.as_ref().map(|target| (&release, target)),
+                &self.marks,
+            )
+        })
+    }
+
+    /// Whether each service of an agenda is at another stage by now.
+    fn went_on(&self, agenda: &Agenda) -> bool {
+        let (uuid, release) = (AppUuid::new("a1"), "r2".into());
+        let wanted = self.release.as_ref().map(|target| (&release, target));
+        let situation = Situation::plain((&uuid, &self.app), wanted, &self.marks);
+        agenda.services.iter().all(|(name, (before, _))| {
+            let wanted = wanted.unwrap();
+            let (name, target) = wanted.1.services.get_key_value(name.as_str()).unwrap();
+            *before != Some(stage(&situation, name, target, wanted).to_byte())
         })
     }
 
@@ -971,8 +990,7 @@ fn plan_update(services: usize) -> (usize, u64, u64) {
     let (mut windows, mut spent, mut rules) = (0, 0, 0);
     loop {
         let begun = cpu_nanos();
-        case.agenda();
-        let agenda = case.agenda();
+        let agenda = case.look(false);
         rules += cpu_nanos() - begun;
         if agenda.is_empty() {
             assert!(agenda.is_reached(), "{:?}", agenda.waiting);
@@ -1000,6 +1018,10 @@ fn plan_update(services: usize) -> (usize, u64, u64) {
                 old.status = STOPPED;
             }
         }
+        let begun = cpu_nanos();
+        assert!(case.went_on(&agenda), "as a lane asks when it has run");
+        rules += cpu_nanos() - begun;
+        spent += cpu_nanos() - begun;
         assert!(windows <= services, "an update comes to its end");
     }
 }

@@ -280,7 +280,7 @@ impl<'a> View<'a> {
             Some(AppRelease::None) | None => None,
         };
         let uptime = self.now.uptime;
-        converge::agenda(self.board, (uuid, app), release, target.is_none(), uptime).waiting
+        converge::reasons(self.board, (uuid, app), release, target.is_none(), uptime)
     }
 
     /// The services of the target's release, those without a container too.
@@ -291,17 +291,7 @@ impl<'a> View<'a> {
         (name, release): (&'a ReleaseUuid, &'a ReleaseTarget),
         waits: &Waits,
     ) -> BTreeMap<&'a str, ServiceBody<'a>> {
-        let situation = Situation {
-            uuid,
-            app,
-            release: Some((name, release)),
-            leaves: false,
-            has_image: &|_| true,
-            waits: &|_| false,
-            marks: &self.board.marks,
-            locked: None,
-            handed_over: &|_| true,
-        };
+        let situation = Situation::plain((uuid, app), Some((name, release)), &self.board.marks);
         let services = release.services.iter().map(|(service, wanted)| {
             let found = rules::successor(&situation, service, wanted, (name, release));
             let body = self.service((uuid, service), wanted, found, waits);

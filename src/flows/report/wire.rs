@@ -175,17 +175,7 @@ fn wanted<'a>(
     let AppRelease::Wanted(name, release) = &target.apps.get(uuid)?.release else {
         return None;
     };
-    let situation = Situation {
-        uuid,
-        app: current,
-        release: Some((name, release)),
-        leaves: false,
-        has_image: &|_| true,
-        waits: &|_| false,
-        marks: &board.marks,
-        locked: None,
-        handed_over: &|_| true,
-    };
+    let situation = Situation::plain((uuid, current), Some((name, release)), &board.marks);
     let lane = board.lanes.get(uuid);
     let unfinished = match lane {
         Some(Lane::Blocked(_)) => Progress::Aborted,
