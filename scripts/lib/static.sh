@@ -83,7 +83,7 @@ python_venv_up() {
 
 # lean_up TARGET: LEAN_FLAGS for rustc, and CFLAGS for the target, that leave out what a stripped agent has no use for.
 lean_up() {
-  local dir=$CACHE/lean object sum from zig=(zig) abi rust_thumb= c_thumb= \
+  local dir=$CACHE/lean object layout sum from zig=(zig) abi rust_thumb= c_thumb= \
     outline=" -C llvm-args=-enable-machine-outliner=always -C llvm-args=-machine-outliner-reruns=3"
   mkdir -p "$dir"
   command -v zig >/dev/null || zig=(python3 -m ziglang)
@@ -97,14 +97,15 @@ lean_up() {
     *) abi=${1%%-*}-linux-musl ;;
   esac
   # By what is in them, which cargo does not look at.
-  sum=$(cat "$ROOT"/scripts/lib/lean.[ch] | sha256sum | cut -c1-8)
-  object=$dir/$1-$sum.o
+  sum=$(cat "$ROOT"/scripts/lib/{lean.[ch],later.ld} | sha256sum | cut -c1-8)
+  object=$dir/$1-$sum.o layout=$dir/later-$sum.ld
+  cp "$ROOT/scripts/lib/later.ld" "$layout"
   # shellcheck disable=SC2086
   "${zig[@]}" cc -target $abi -Os$c_thumb -ffunction-sections -fno-asynchronous-unwind-tables -c "$ROOT/scripts/lib/lean.c" -o "$object" ||
     die "zig does not compile scripts/lib/lean.c for $1"
   # The outliner makes functions of what the machine code has more than once, and again of what it made: 3 %.
   # A jump table may have a quarter of holes, not 60 %: eight bytes each.
-  LEAN_FLAGS="-Z pre-link-args=$object -C llvm-args=-optsize-jump-table-density=75$outline$rust_thumb"
+  LEAN_FLAGS="-Z pre-link-args=$object -C link-arg=-Wl,-T,$layout -C llvm-args=-optsize-jump-table-density=75$outline$rust_thumb"
   # A panic's location is a path of the crate, not of the machine that built it.
   cargo fetch -q --target "$1" </dev/null >&2 || true
   for from in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do

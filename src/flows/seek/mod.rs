@@ -7,6 +7,7 @@ use async_executor::LocalExecutor;
 use futures_lite::future;
 
 use crate::base::backoff::Backoff;
+use crate::base::thread;
 use crate::base::uptime::Uptime;
 use crate::limits;
 use crate::model::AppUuid;
@@ -275,6 +276,8 @@ async fn begin(tools: Tools, (cancel, force): (Arc<Cancel>, Arc<AtomicBool>)) {
         force.store(true, Ordering::Relaxed);
     }
     log::info!("applying the target");
+    // What read the target is not needed to reach it.
+    thread::rest();
     let lanes = tools.board.change(|board| prepare(board, &target));
     // One executor a set of lanes: all of them are dropped together.
     let executor = LocalExecutor::new();
