@@ -526,10 +526,6 @@ impl Engine for Docker {
         Box::pin(self.pull_image(uri, progress))
     }
 
-    fn tag<'a>(&'a self, id: &'a str, uri: &'a ImageUri) -> Pending<'a, Result<(), EngineError>> {
-        Box::pin(self.tag_image(id, uri))
-    }
-
     fn remove_image<'a>(&'a self, uri: &'a ImageUri) -> Pending<'a, Result<(), EngineError>> {
         Box::pin(self.delete_image(uri))
     }

@@ -141,23 +141,6 @@ impl Docker {
         Ok(())
     }
 
-    pub(super) async fn tag_image(&self, id: &str, uri: &ImageUri) -> Result<(), EngineError> {
-        let doing = format!("tag image '{uri}'");
-        let repo = percent_encode_segment(uri.repository());
-        let tag = uri
-            .tag()
-            .map(|tag| format!("&tag={tag}"))
-            .unwrap_or_default();
-        let path = format!(
-            "/images/{}/tag?repo={repo}{tag}",
-            percent_encode_segment(id)
-        );
-        match self.order("POST", &path, None, &doing).await {
-            Err(error) if error.kind == Kind::Conflict => Ok(()),
-            other => other,
-        }
-    }
-
     pub(super) async fn delete_image(&self, uri: &ImageUri) -> Result<(), EngineError> {
         let doing = format!("remove image '{uri}'");
         gone_is_done(

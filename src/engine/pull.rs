@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_weighted_by_size_and_never_go_back() {
+    fn s_img_06_layers_are_weighted_by_size_and_never_go_back() {
         let got = run(&[
             r#"{"status":"Pulling from x","id":"latest"}"#,
             r#"{"status":"Pulling fs layer","progressDetail":{},"id":"a"}"#,
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_numbers_do_no_harm() {
+    fn s_img_06_odd_numbers_do_no_harm() {
         let got = run(&[
             r#"{"status":"Downloading","progressDetail":{"current":5,"total":0},"id":"a"}"#,
             r#"{"status":"Downloading","progressDetail":{"current":-5,"total":-1},"id":"a"}"#,
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_found_in_both_forms() {
+    fn s_img_07_errors_are_found_in_both_forms() {
         assert_eq!(
             run(&[r#"{"error":"no such thing"}"#]),
             [Err("no such thing".to_owned())]
@@ -191,5 +191,6 @@ mod tests {
         let both = r#"{"errorDetail":{"message":"denied"},"error":"x"}"#;
         assert_eq!(run(&[both]), [Err("denied".to_owned())]);
         assert!(run(&["nonsense"])[0].is_err());
+        assert!(run(&[r#"{"status":"Downloading","progr"#])[0].is_err());
     }
 }

@@ -251,6 +251,75 @@ fn s_net_30_after_a_sleep_an_overdue_poll_runs_once() {
     assert!(*after[0] - woke <= 2 * S && *after[1] - *after[0] >= 900 * S);
 }
 
+/// D-16: what is no target for this device changes nothing.
+#[test]
+fn s_poll_27_a_document_that_is_not_for_this_device_keeps_the_target() {
+    const OTHER: &str = "ffffffffffffffffffffffffffffffff";
+    let good = |name: &str| json!({"name": name, "config": {}, "apps": {}});
+    let cases = [
+        (json!({OTHER: good("other")}), "x"),
+        (json!({}), "x"),
+        (json!([]), "x"),
+        (json!([{DEVICE: good("a list")}]), "x"),
+        (json!(null), "x"),
+        // Of two, ours counts.
+        (json!({OTHER: good("other"), DEVICE: good("new")}), "new"),
+    ];
+    for (number, (odd, want)) in cases.into_iter().enumerate() {
+        let world = World::new(27);
+        let tools = tools(&world);
+        let mut remote = Scripted::new(&world, MS);
+        let odd: Arc<[u8]> = odd.to_string().into_bytes().into();
+        remote.poll = Box::new(move |number| match number {
+            0 => Ok(Polled::Changed(document(&json!({})))),
+            1 => Ok(Polled::Changed(odd.clone())),
+            _ => Ok(Polled::Unchanged),
+        });
+        let remote = Arc::new(remote);
+        let flow = poll::run(polling(&tools, &remote, timing(10 * S)));
+        live(&world, flow, world.now() + 2000 * S, |_| {});
+        assert!(lock(&remote.polls).len() >= 3, "it goes on");
+        tools.board.look(|board| {
+            let name = board
+                .target
+                .as_ref()
+                .and_then(|target| target.name.as_deref());
+            assert_eq!(name, Some(want), "case {number}");
+        });
+    }
+}
+
+/// R-REP-12: what is still to be told at the end is sent, or given up after two seconds.
+#[test]
+fn s_rep_17_the_last_report_is_sent_or_given_up_in_two_seconds() {
+    for (takes, ends) in [(S, S), (60 * S, 2 * S)] {
+        let world = World::new(17);
+        let remote = Arc::new(Scripted::new(&world, takes));
+        let tools = pulling(&world);
+        let start = world.now();
+        let end = start + 200 * S;
+        let (clock, late) = (world.clone(), tools.clone());
+        let stop = async move {
+            clock.sleep_until(end).await;
+            // News that nobody has been told.
+            progress(&late, 77);
+        };
+        let mut flow = pin!(report::run(reporting(&tools, &remote), stop));
+        let ended = loop {
+            let polled = flow.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            if polled.is_ready() {
+                break world.now();
+            }
+            assert!(world.advance(end + 100 * S), "it does not end");
+        };
+        // To write down what was told takes its time, too.
+        assert!((ends..ends + S / 2).contains(&(ended - end)));
+        let reports = lock(&remote.reports);
+        let (at, last) = reports.last().unwrap();
+        assert!(*at >= end && told(last) == 77, "{reports:?}");
+    }
+}
+
 fn reporting(tools: &Tools, remote: &Arc<Scripted>) -> report::Report {
     report::Report {
         remote: remote.clone(),

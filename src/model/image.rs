@@ -128,10 +128,16 @@ impl ImageUri {
 
 /// The length of the shortest prefix before a `/` that is a registry.
 fn registry_len(text: &str) -> Option<usize> {
-    text.match_indices('/').map(|(at, _)| at).find(|at| {
-        let prefix = &text[..*at];
-        prefix == "localhost" || prefix.contains(['.', ':'])
-    })
+    let mut end = 0;
+    for part in text.split_inclusive('/') {
+        let part = part.strip_suffix('/')?;
+        end += part.len();
+        if text[..end] == *"localhost" || part.contains(['.', ':']) {
+            return Some(end);
+        }
+        end += 1;
+    }
+    None
 }
 
 fn check_repository(repository: &str, name_start: usize) -> Result<(), ImageError> {
@@ -207,7 +213,7 @@ mod tests {
 
     /// Table of remote-api 4.7: input, registry, repository, tag, normalised (`H` is the digest).
     #[test]
-    fn ra_4_7_references() {
+    fn ra_4_7_s_img_01_references() {
         #[rustfmt::skip]
         let cases = [
             ("ubuntu", None, "ubuntu", "latest"),
@@ -258,6 +264,50 @@ mod tests {
         ];
         for text in cases {
             assert!(ImageUri::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn s_img_02_no_text_makes_it_panic_and_what_is_taken_reads_as_itself() {
+        const PARTS: &[&str] = &[
+            "a",
+            "Z",
+            "0",
+            "_",
+            "-",
+            ".",
+            "/",
+            ":",
+            "@",
+            "+",
+            "[",
+            "]",
+            "<none>",
+            " ",
+            "\n",
+            "\0",
+            "sha256:",
+            "latest",
+            "localhost",
+            HEX,
+            "\u{e9}",
+            "\u{1f600}",
+        ];
+        let mut random = fastrand::Rng::with_seed(2);
+        let mut taken = 0;
+        for _ in 0..100_000 {
+            let text: String = (0..random.usize(0..9))
+                .map(|_| PARTS[random.usize(0..PARTS.len())])
+                .collect();
+            if let Ok(uri) = ImageUri::parse(&text) {
+                taken += 1;
+                assert_eq!(ImageUri::parse(uri.as_str()).as_ref(), Ok(&uri), "{text:?}");
+                assert!(uri.repository().len() <= text.len(), "{text:?}");
+            }
+        }
+        assert!(taken > 1000, "{taken}");
+        for unit in ["a", "a/", "a.b/", ":", "@", "[", "sha256:"] {
+            let _ = ImageUri::parse(&unit.repeat(1 << 20));
         }
     }
 

@@ -205,6 +205,8 @@ impl Asking<'_> {
         if response.status() == 401 && self.authorization.is_none() {
             let challenge = response.header("www-authenticate").unwrap_or_default();
             let challenge = challenge.to_owned();
+            // Its connection serves the next request, or is gone.
+            response.discard().await;
             let about = (self.host, self.name);
             self.authorization = Some(self.reader.answer(&challenge, about).await?);
             response = self.get(&target).await?;

@@ -7,6 +7,7 @@
 //!   cache file.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -45,6 +46,8 @@ pub struct Backend {
     /// What goes with the next conditional request.
     known: Mutex<Known>,
     patience: Patience,
+    /// The last document could be written down.
+    is_kept: AtomicBool,
 }
 
 /// What is remembered of the last good poll.
@@ -77,6 +80,7 @@ impl Backend {
             whose: hash::sha256_hex(key.as_bytes())[..16].to_owned(),
             known: Mutex::new(Known::default()),
             patience: Patience::default(),
+            is_kept: AtomicBool::new(true),
         }
     }
 

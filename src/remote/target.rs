@@ -1,6 +1,7 @@
 //! Asking for the target (remote-api 2).
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use super::{Backend, Known, cache, refusal};
 use crate::base::hash;
@@ -122,8 +123,14 @@ impl Backend {
         let (file, copy) = (self.cache.clone(), document.to_owned());
         let whose = self.whose.clone();
         let written = on_thread(move || cache::write(&file, etag.as_deref(), &whose, &copy)).await;
-        if let Err(error) = written {
-            log::warn!("the target is not kept for the next start: {error}");
+        let was_kept = self.is_kept.swap(written.is_ok(), Ordering::Relaxed);
+        match written {
+            // Said once: it may stay so for as long as the device runs (S-POLL-08).
+            Err(error) if was_kept => {
+                log::warn!("the target is not kept for the next start: {error}");
+            }
+            Ok(()) if !was_kept => log::info!("the target is kept for the next start again"),
+            _ => {}
         }
     }
 }

@@ -383,10 +383,6 @@ impl Engine for World {
         })
     }
 
-    fn tag<'a>(&'a self, _id: &'a str, _uri: &'a ImageUri) -> Pending<'a, Result<(), EngineError>> {
-        Box::pin(async { Err(refuse(Kind::Refused, "tag", "nobody asks for it")) })
-    }
-
     fn remove_image<'a>(&'a self, uri: &'a ImageUri) -> Pending<'a, Result<(), EngineError>> {
         Box::pin(async move {
             let doing = format!("remove image '{uri}'");

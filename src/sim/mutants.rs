@@ -174,10 +174,6 @@ impl Engine for Bent {
         })
     }
 
-    fn tag<'a>(&'a self, id: &'a str, uri: &'a ImageUri) -> Pending<'a, Result<(), EngineError>> {
-        self.world.tag(id, uri)
-    }
-
     fn remove_image<'a>(&'a self, uri: &'a ImageUri) -> Pending<'a, Result<(), EngineError>> {
         Box::pin(async move {
             if self.is(Mistake::RemovesImagesOfOthers) {

@@ -246,8 +246,6 @@ pub trait Engine: Send + Sync {
         uri: &'a ImageUri,
         progress: &'a (dyn Fn(u8) + Send + Sync),
     ) -> Pending<'a, Result<(), EngineError>>;
-    /// Gives an image another name.
-    fn tag<'a>(&'a self, id: &'a str, uri: &'a ImageUri) -> Pending<'a, Result<(), EngineError>>;
     /// Removes a name from an image, and the image with its last name. Never by force.
     fn remove_image<'a>(&'a self, uri: &'a ImageUri) -> Pending<'a, Result<(), EngineError>>;
 

@@ -118,7 +118,7 @@ fn s_trg_13_r_int_5_after_a_restart_the_known_document_keeps_its_etag() {
 }
 
 #[test]
-fn d_08_a_target_that_cannot_be_read_here_is_still_its() {
+fn d_08_s_poll_29_a_target_that_cannot_be_read_here_is_still_its() {
     let backend = Backend::start();
     let odd = json!({UUID: {"name": 7, "apps": "what?"}});
     backend.control("PUT", "target", &odd);
@@ -131,7 +131,7 @@ fn d_08_a_target_that_cannot_be_read_here_is_still_its() {
 }
 
 #[test]
-fn s_prx_45_s_prx_40_d_24_a_whole_cycle_of_the_supervisor() {
+fn s_prx_45_s_prx_40_s_rep_19_d_24_a_whole_cycle_of_the_supervisor() {
     let backend = Backend::start();
     let want = backend.target(&json!({"a1": {"id": 1, "name": "x", "releases": {}}}));
     let address = free();

@@ -125,7 +125,7 @@ fn int_09_a_target_is_polled_applied_and_reported() {
 }
 
 #[test]
-fn int_08_d_16_a_bad_release_rejects_its_app_and_is_reported() {
+fn int_08_d_16_s_poll_28_a_bad_release_rejects_its_app_and_is_reported() {
     let (_alone, good, bad, uuid) = (alone(), App::new(), App::new(), unique());
     let backend = Backend::start();
     let fine = |release: &str| {

@@ -168,7 +168,7 @@ fn old_or_new(
 }
 
 #[test]
-fn fd_31_documents_survive_a_power_cut_at_any_call() {
+fn fd_31_s_reg_05_documents_survive_a_power_cut_at_any_call() {
     let scratch = Scratch::new();
     // Longer than a buffer, so that a torn one would show.
     let (old, new) = ("o".repeat(9000), "n".repeat(9000));
@@ -195,7 +195,7 @@ fn fd_31_documents_survive_a_power_cut_at_any_call() {
 }
 
 #[test]
-fn fd_31_the_target_cache_and_the_local_key_survive_a_power_cut_at_any_call() {
+fn fd_31_s_poll_09_the_target_cache_and_the_local_key_survive_a_power_cut_at_any_call() {
     let scratch = Scratch::new();
     let whole = |name: &str| {
         let uuid = "0123456789abcdef0123456789abcdef";

@@ -323,6 +323,38 @@ fn r_poll_6_ra_w_14_a_device_that_is_deleted_later_is_said_and_what_runs_goes_on
     assert_eq!(again, 0, "the same target is no news");
 }
 
+/// Nowhere to keep it: what comes is the target all the same, and that is said once.
+#[test]
+fn s_poll_08_a_target_that_cannot_be_kept_is_still_the_target() {
+    let (backend, dir) = (DevBackend::start(), Scratch::new());
+    backend.control("PUT", "target", &target("aa11"));
+    std::fs::create_dir_all(dir.0.join(".cache")).unwrap();
+    // A file where the directory should be stops even root.
+    std::fs::write(dir.0.join(".cache/helios"), "").unwrap();
+    let agent = Agent::start(&backend, dir);
+    let said = "the target is not kept for the next start";
+    until("the word", || agent.log().contains(said));
+    // Each is taken, and asked for with its own condition from then on.
+    for release in ["bb22", "cc33"] {
+        backend.control("DELETE", "log", &Value::Null);
+        backend.control("PUT", "target", &target(release));
+        let log = || backend.control("GET", "log", &Value::Null);
+        until(release, || {
+            let log = log();
+            let mut polls = log.as_array().unwrap().iter().map(|one| &one["status"]);
+            polls.any(|status| *status == 200) && polls.any(|status| *status == 304)
+        });
+    }
+    let times = agent.log().matches(said).count();
+    assert_eq!(times, 1, "{}", agent.log());
+    // Where the disk is back, it is kept again.
+    std::fs::remove_file(agent.dir.0.join(".cache/helios")).unwrap();
+    backend.control("PUT", "target", &target("dd44"));
+    until("its return", || {
+        agent.log().contains("is kept for the next start again")
+    });
+}
+
 /// S-POLL-07, R-POLL-9: the next start with the cache, with a damaged one, and with another key.
 #[test]
 fn s_poll_02_s_poll_07_a_damaged_cache_is_said_and_not_asked_with() {
@@ -355,6 +387,14 @@ fn s_poll_02_s_poll_07_a_damaged_cache_is_said_and_not_asked_with() {
     assert_eq!(status, 200);
     std::fs::write(&file, good.replace("\"whose\":\"", "\"whose\":\"0")).unwrap();
     let (status, dir) = again(dir, "another key");
+    assert_eq!(status, 200);
+    // Of a version that is to come: what it has beside is of no concern, what it lacks is.
+    let (start, rest) = good.split_once("\"value\"").unwrap();
+    std::fs::write(&file, format!("{start}\"version\":9,\"value\"{rest}")).unwrap();
+    let (status, dir) = again(dir, "taking up the last accepted target");
+    assert_eq!(status, 304);
+    std::fs::write(&file, format!("{start}\"version\":9,\"document\"{rest}")).unwrap();
+    let (status, dir) = again(dir, "the cached target cannot be read and is not used");
     assert_eq!(status, 200);
     // Whole, and of no use: it must not be asked with either (R-POLL-7).
     let other = r#"{"etag": "W/\"x\"", "value": {"other": {}}}"#;

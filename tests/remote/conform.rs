@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::agent::DevBackend;
 use crate::recorded::{Recorded, Request, Scenario, header, scenarios, sent};
+use crate::serve::{KEY, UUID};
 
 /// What is left out: scenario, the numbers of its exchanges, why. All else is asked for.
 #[rustfmt::skip]
@@ -151,6 +152,85 @@ fn prepare(backend: &DevBackend, exchange: &Recorded, release: &Value) {
     let other = "d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d2";
     let key = "DeviceKeyD1D1D1D1D1D1D1D1D1D1D1D";
     backend.control("PUT", &format!("devices/{other}"), &json!({"key": key}));
+}
+
+/// Remote-api 4.3: who gets which token.
+#[test]
+fn s_img_10_the_route_for_tokens() {
+    const OWN: &str = "repository:v2/aa11:pull";
+    let backend = DevBackend::start();
+    let target = json!({UUID: {"name": "x", "config": {}, "apps": {"a": {"id": 1, "name": "x", "releases": {
+        "r": {"services": {"main": {"id": 1, "image": "registry2.example.test/v2/aa11"}}}}}}}});
+    backend.control("PUT", "target", &target);
+    backend.control("PUT", &format!("devices/{UUID}"), &json!({"key": KEY}));
+    let ask = |user: &str, key: &str, scope: &str| {
+        let basic = helios::base::base64::standard(format!("{user}:{key}").as_bytes());
+        let basic = match key {
+            "" => String::new(),
+            _ => format!("Authorization: Basic {basic}\r\n"),
+        };
+        let mut stream = TcpStream::connect(&backend.address).unwrap();
+        write!(
+            stream,
+            "GET /auth/v1/token?service=r&scope={scope} HTTP/1.1\r\nHost: x\r\n{basic}Connection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let status: u16 = text[9..12].parse().unwrap();
+        let Some((_, body)) = text.split_once("{\"token\":\"") else {
+            return (status, None, Value::Null);
+        };
+        let claims = body.split('.').nth(1).unwrap();
+        let claims: Value = serde_json::from_slice(&unbase64(claims)).unwrap();
+        let sub = claims["sub"].as_str().unwrap().to_owned();
+        (status, Some(sub), claims["access"].clone())
+    };
+    let granted = |name: &str, actions: Value| json!([{"name": name, "type": "repository", "actions": actions}]);
+    let (owner, own) = (format!("d_{UUID}"), || granted("v2/aa11", json!(["pull"])));
+    let nothing = || granted("v2/aa11", json!([]));
+    let rows = [
+        (
+            "nobody",
+            ask("", "", OWN),
+            (200, Some(String::new()), nothing()),
+        ),
+        (
+            "a wrong key",
+            ask(&owner, "wrong", OWN),
+            (401, None, Value::Null),
+        ),
+        (
+            "d_<uuid>",
+            ask(&owner, KEY, OWN),
+            (200, Some(owner.clone()), own()),
+        ),
+        (
+            "<uuid>",
+            ask(UUID, KEY, OWN),
+            (200, Some(UUID.to_owned()), own()),
+        ),
+        ("d", ask("d", KEY, OWN), (200, Some(String::new()), own())),
+        (
+            "foreign",
+            ask(&owner, KEY, "repository:v2/bb22:pull"),
+            (200, Some(owner.clone()), granted("v2/bb22", json!([]))),
+        ),
+        (
+            "malformed",
+            ask(&owner, KEY, "what"),
+            (200, Some(owner.clone()), json!([])),
+        ),
+    ];
+    for (what, got, want) in rows {
+        assert_eq!(got, want, "{what}");
+    }
+}
+
+/// Base64 for URLs without padding (RFC 4648 5).
+fn unbase64(text: &str) -> Vec<u8> {
+    let text = text.replace('-', "+").replace('_', "/");
+    crate::recorded::base64(&text)
 }
 
 #[test]

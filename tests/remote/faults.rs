@@ -213,6 +213,128 @@ fn s_net_09_10_24_a_silent_peer_is_given_up() {
     }
 }
 
+/// R-POLL-5: a wish drops the poll that is in flight, and with it its connection.
+#[test]
+fn s_poll_26_a_poll_that_is_given_up_a_thousand_times_leaves_nothing_behind() {
+    let victim = Victim::new(PATIENT);
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    for round in 0..1000 {
+        victim.server.say(Say::Stall(match round % 3 {
+            0 => Vec::new(),
+            1 => b"HTTP/1.1 200 OK\r\nX".to_vec(),
+            _ => b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{".to_vec(),
+        }));
+        let heard = async {
+            // The request is there: the poll is in flight.
+            let server = &victim.server;
+            while server.heard.try_recv().is_err() {
+                futures_lite::future::yield_now().await;
+            }
+            None
+        };
+        let poll = async { Some(victim.poll.poll().await) };
+        let first = block_on(futures_lite::future::or(poll, heard));
+        assert!(first.is_none(), "it is given up: {first:?}");
+    }
+    // The server serves one connection after the other: each was closed. Others run beside.
+    assert!(open() < before + 200, "{before} and {}", open());
+    victim
+        .server
+        .say(bytes("HTTP/1.1 304 Not Modified\r\nETag: W/\"1\"\r\n\r\n"));
+    assert!(matches!(
+        block_on(victim.poll.poll()),
+        Ok(Polled::Unchanged)
+    ));
+}
+
+/// What is offered is gzip, and whatever the framing, five megabytes come out as they were.
+#[test]
+fn s_poll_30_a_large_target_in_each_framing() {
+    let mut random = fastrand::Rng::with_seed(30);
+    let mut document = br#"{"a":""#.to_vec();
+    document.extend((0..5_000_000).map(|_| random.alphanumeric() as u8));
+    document.extend(br#""}"#);
+    let mut gzip = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    gzip.extend(miniz_oxide::deflate::compress_to_vec(&document, 6));
+    let mut crc = !0u32;
+    for byte in &document {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
+        }
+    }
+    gzip.extend((!crc).to_le_bytes());
+    gzip.extend(u32::try_from(document.len()).unwrap().to_le_bytes());
+    let chunked = |body: &[u8]| {
+        let mut wire = Vec::new();
+        for chunk in body.chunks(70_001) {
+            wire.extend(format!("{:x}\r\n", chunk.len()).bytes());
+            wire.extend(chunk);
+            wire.extend(b"\r\n");
+        }
+        wire.extend(b"0\r\n\r\n");
+        wire
+    };
+    let coded = "Content-Encoding: gzip\r\n";
+    let length = |body: &[u8]| format!("Content-Length: {}\r\n", body.len());
+    let in_chunks = "Transfer-Encoding: chunked\r\n";
+    for (what, say) in [
+        ("plain", ok(&length(&document), &document)),
+        ("plain, chunked", ok(in_chunks, &chunked(&document))),
+        ("gzip", ok(&format!("{coded}{}", length(&gzip)), &gzip)),
+        (
+            "gzip, chunked",
+            ok(&format!("{coded}{in_chunks}"), &chunked(&gzip)),
+        ),
+    ] {
+        let (server, cache) = (Server::start(), Scratch::new());
+        let backend = client(server.address, PATIENT, UUID, &cache);
+        server.say(say);
+        match block_on(backend.poll()) {
+            Ok(Polled::Changed(found)) => assert!(*found == *document, "{what}"),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+}
+
+/// A listener whose queue is full answers no SYN.
+#[test]
+fn s_net_05_a_peer_that_swallows_connections_is_given_up() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queue = Vec::new();
+    let soon = std::time::Duration::from_millis(100);
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, soon) {
+        queue.push(stream);
+        assert!(queue.len() < 64, "the queue has an end");
+    }
+    let timeouts = Timeouts {
+        connect: std::time::Duration::from_millis(50),
+        ..PATIENT
+    };
+    let cache = Scratch::new();
+    let backend = client(address, timeouts, UUID, &cache);
+    let error = block_on(backend.poll()).unwrap_err();
+    assert_eq!(error.kind, LATER);
+    assert!(error.said.contains("connect"), "{error}");
+    assert_eq!(block_on(backend.report(b"{}")).unwrap_err().kind, LATER);
+}
+
+/// What is small gets through, what is large does not: the path swallows full packets.
+#[test]
+fn s_net_32_a_peer_that_takes_no_large_report_is_given_up() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepting = std::thread::spawn(move || listener.accept().unwrap());
+    let cache = Scratch::new();
+    let backend = client(address, SHORT, UUID, &cache);
+    let error = block_on(backend.report(&vec![b' '; 32 << 20])).unwrap_err();
+    assert_eq!(error.kind, LATER, "{error}");
+    drop(accepting.join());
+}
+
 #[test]
 fn s_net_01_03_31_nobody_there_is_tried_again_without_a_trace() {
     let cache = Scratch::new();

@@ -5,6 +5,8 @@
 mod agent;
 mod conform;
 mod faults;
+mod ids;
 mod recorded;
 mod replay;
 mod serve;
+mod wire;

@@ -2,13 +2,17 @@
 //! whole, and cut behind every byte.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use async_io::block_on;
+use helios::host::clock::SystemClock;
 use helios::http::client::{Client, Endpoint, Request};
 use helios::http::url::Url;
 use helios::model::identity::{Record, RecordRemote};
+use helios::remote::manifest::Reader;
 use helios::remote::register::{About, Registrar};
 use helios::world::registration::{Confirmed, Registered, Registration as _, Retry};
+use helios::world::registry::Registry as _;
 use helios::world::remote::{Polled, Remote as _, RemoteError, RemoteKind};
 use serde_json::{Value, json};
 
@@ -316,6 +320,60 @@ fn recorded_exchanges_of_keys_and_a_cut_one_gives_no_key() {
         for end in 0..whole.len() {
             let trouble = give(&[found.clone(), whole[..end].to_vec()]).unwrap_err();
             assert_ne!(trouble.retry, Retry::Never, "{trouble:?} at {end}");
+        }
+    }
+}
+
+/// Remote-api 4.3: what the route for tokens said, to the reader of manifests (FD-07).
+#[test]
+fn recorded_tokens_open_a_registry_and_a_cut_one_does_not() {
+    let scenarios = scenarios();
+    let of_tokens = scenarios.iter().find(|one| one.name.starts_with("12"));
+    let server = Server::start();
+    let image = format!("{}/v2/aa:1", server.address);
+    let image = helios::model::ImageUri::parse(&image).unwrap();
+    let answer = |status: &str, fields: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "HTTP/1.1 {status}\r\n{fields}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+    };
+    let realm = format!(
+        "WWW-Authenticate: Bearer realm=\"http://{}/auth/v1/token\",service=\"r\"\r\n",
+        server.address
+    );
+    let challenge = answer("401 Huh", &realm, "").into_bytes();
+    let layer = |size: u32| json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "size": size});
+    let layers = json!({"layers": [layer(7), layer(5)]});
+    let manifest = answer("200 OK", "", &layers.to_string()).into_bytes();
+    // What was asked, and what it came to. No word is left over for the next.
+    let weigh = |wires: &[&[u8]]| {
+        let wires: Vec<_> = wires.iter().map(|wire| wire.to_vec()).collect();
+        say(&server, &wires);
+        let reader = Reader::new(
+            Arc::default(),
+            Box::new(|| Err("nobody asked for TLS".to_owned())),
+            Arc::new(SystemClock::start()),
+        );
+        let weight = block_on(reader.weigh(&image, "amd64", u64::MAX));
+        let heard = wires.iter().map(|_| server.heard.recv().unwrap());
+        (weight.map(|weight| weight.bytes), heard.last().unwrap())
+    };
+    for exchange in &of_tokens.unwrap().exchanges {
+        let wire = closing(&exchange.response.wire());
+        if exchange.response.status != 200 {
+            let (weight, _) = weigh(&[&challenge, &wire]);
+            assert!(weight.unwrap_err().contains("401"));
+            continue;
+        }
+        let (weight, asked) = weigh(&[&challenge, &wire, &manifest]);
+        assert_eq!(weight, Ok(12));
+        let token: Value = serde_json::from_str(&exchange.text()).unwrap();
+        let token = token["token"].as_str().unwrap();
+        assert!(asked.contains(&format!("authorization: Bearer {token}")));
+        for end in 0..wire.len() {
+            let (weight, _) = weigh(&[&challenge, &wire[..end]]);
+            assert!(weight.is_err(), "at {end}");
         }
     }
 }

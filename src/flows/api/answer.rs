@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn d_17_update_bodies() {
+    fn d_17_s_poll_20_21_update_bodies() {
         #[rustfmt::skip]
         let cases: &[(&str, Result<(bool, bool), ()>)] = &[
             ("", Ok((false, false))), (" \n", Ok((false, false))), ("{}", Ok((false, false))),
