@@ -356,8 +356,8 @@ fn recorded_tokens_open_a_registry_and_a_cut_one_does_not() {
             Arc::new(SystemClock::start()),
         );
         let weight = block_on(reader.weigh(&image, "amd64", u64::MAX));
-        let heard = wires.iter().map(|_| server.heard.recv().unwrap());
-        (weight.map(|weight| weight.bytes), heard.last().unwrap())
+        let heard: Vec<_> = wires.iter().map(|_| server.heard.recv().unwrap()).collect();
+        (weight.map(|weight| weight.bytes), heard.concat())
     };
     for exchange in &of_tokens.unwrap().exchanges {
         let wire = closing(&exchange.response.wire());
