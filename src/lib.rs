@@ -45,6 +45,7 @@ pub mod model;
 pub mod plan;
 pub mod remote;
 pub mod run;
+mod service;
 #[cfg(test)]
 mod sim;
 pub mod start;

@@ -34,6 +34,7 @@ use crate::listen::{Listeners, listeners};
 use crate::plan::board::{Board, Marks};
 use crate::plan::work::{Cancel, Tools};
 use crate::remote::{manifest::Reader, registry::Registries};
+use crate::service::Manager;
 use crate::store::{self, Files};
 use crate::world::clock::Clock as _;
 use crate::world::engine::HostFacts;
@@ -115,7 +116,8 @@ pub fn run(mut config: Config) -> Result<(), Failed> {
     // thread of its own (D-04).
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(failed("start the planner's runtime"))?;
-    runtime.block_on(agent.run(listeners, signals));
+    let manager = Manager::from_env(&|name| std::env::var(name).ok());
+    runtime.block_on(agent.run(listeners, signals, &manager));
     log::info!("stopped");
     Ok(())
 }
@@ -321,7 +323,7 @@ impl Agent {
         future::pending().await
     }
 
-    async fn run(self, listeners: Listeners, signals: UnixStream) {
+    async fn run(self, listeners: Listeners, signals: UnixStream, manager: &Manager) {
         let mailbox = Arc::new(Mailbox::new(self.tools.clone()));
         let has_cached = self.restore(&mailbox).await;
         let trigger = self.config.remote.is_some();
@@ -358,8 +360,11 @@ impl Agent {
                 future::zip(polls, reports).await;
             }
         });
+        let (board, clock) = (&self.tools.board, &*self.tools.clock);
+        let _manners: async_executor::Task<()> = executor.spawn(manager.attend(board, clock));
         let all = async {
             wait_for(signals).await;
+            manager.tell("STOPPING=1");
             log::info!(
                 "stopping: open calls and answers are finished, containers stay as they are"
             );

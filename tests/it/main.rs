@@ -21,6 +21,7 @@ mod register;
 mod registry;
 mod roundtrip;
 mod scenarios;
+mod service;
 mod start;
 mod states;
 mod support;

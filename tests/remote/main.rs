@@ -9,4 +9,5 @@ mod ids;
 mod recorded;
 mod replay;
 mod serve;
+#[cfg(feature = "tls")]
 mod wire;
