@@ -8,6 +8,8 @@ pub struct Backoff {
     base: Duration,
     ceiling: Duration,
     failures: u32,
+    /// Each delay is two to the power of this times the former one.
+    growth: u32,
 }
 
 impl Backoff {
@@ -18,6 +20,17 @@ impl Backoff {
             base,
             ceiling,
             failures: 0,
+            growth: 1,
+        }
+    }
+
+    /// The same where each delay is four times the former one: for many that fail at once and are
+    /// to come back one by one.
+    #[must_use]
+    pub const fn steep(base: Duration, ceiling: Duration) -> Backoff {
+        Backoff {
+            growth: 2,
+            ..Backoff::new(base, ceiling)
         }
     }
 
@@ -37,7 +50,7 @@ impl Backoff {
     pub fn failed(&mut self, chance: f64) -> Duration {
         let full = self
             .base
-            .saturating_mul(1 << self.failures.min(20))
+            .saturating_mul(1 << (self.growth * self.failures.min(20)).min(20))
             .min(self.ceiling);
         self.failures = self.failures.saturating_add(1);
         full / 2 + (full / 2).mul_f64(chance.clamp(0.0, 1.0))
@@ -57,6 +70,9 @@ mod tests {
         assert_eq!(delays, [10 * S, 20 * S, 40 * S, 60 * S, 60 * S]);
         backoff.reset();
         assert_eq!(backoff.failed(0.0), 5 * S);
+        let mut steep = Backoff::steep(10 * S, 900 * S);
+        let delays: Vec<_> = (0..5).map(|_| steep.failed(1.0)).collect();
+        assert_eq!(delays, [10 * S, 40 * S, 160 * S, 640 * S, 900 * S]);
     }
 
     #[test]

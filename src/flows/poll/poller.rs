@@ -81,7 +81,7 @@ impl Poller {
             next_reemit: now + limits::REEMIT_INTERVAL,
             not_before: first,
             held_by_server: now,
-            backoff: Backoff::new(2 * timing.interval_min, timing.interval),
+            backoff: Backoff::steep(2 * timing.interval_min, timing.interval),
             asking: None,
             wanted: None,
             unserved: Ask::default(),
