@@ -23,6 +23,8 @@ pub enum Command {
     LocalKey,
     /// List the volumes, or remove the one that is named (D-12).
     Volumes(Option<String>),
+    /// Say what this machine offers an agent.
+    Doctor,
     /// Judge a document offline (D-33): the words behind `check`.
     Check(Vec<String>),
     /// Run the agent as a device's container does (state-engine 10.5): the words behind `start`.
@@ -160,6 +162,7 @@ pub fn parse(
             }
             lexopt::Arg::Value(word) if word == "local-key" => return Ok(Command::LocalKey),
             lexopt::Arg::Value(word) if word == "volumes" => return volumes(parser),
+            lexopt::Arg::Value(word) if word == "doctor" => return Ok(Command::Doctor),
             lexopt::Arg::Value(word) if word == "healthcheck" => return Ok(Command::Healthcheck),
             lexopt::Arg::Value(word) if word == "start" => {
                 let rest = parser.raw_args().map_err(usage)?;
@@ -276,6 +279,7 @@ pub fn help() -> String {
          helios check [OPTIONS] FILE judge a target document offline\n       \
          helios volumes              list volumes, and who uses them\n       \
          helios volumes --remove VOLUME  remove an unused one and its data\n       \
+         helios doctor               say what this machine offers, and what follows\n       \
          helios start [OPTIONS]      run it as a device's container: BALENA_* variables are\n                                   \
          translated, a legacy supervisor is taken over from\n       \
          helios healthcheck          ask the agent of this container whether it works\n\n\
@@ -381,6 +385,7 @@ mod tests {
         assert_eq!(run("--help --nope", &[]), Ok(Command::Help));
         assert_eq!(run("-V", &[]), Ok(Command::Version));
         assert_eq!(run("local-key", &[]), Ok(Command::LocalKey));
+        assert_eq!(run("doctor", &[]), Ok(Command::Doctor));
         assert_eq!(run("volumes", &[]), Ok(Command::Volumes(None)));
         let remove = Ok(Command::Volumes(Some("v_a1".into())));
         assert_eq!(run("volumes --remove v_a1", &[]), remove);

@@ -30,6 +30,7 @@ mod clients;
 pub mod config;
 #[cfg(any(feature = "hostapp", feature = "legacy"))]
 pub mod dbus;
+pub mod doctor;
 pub mod engine;
 pub mod flows;
 pub mod host;

@@ -63,6 +63,12 @@ fn command() -> Result<ExitCode, Stop> {
             let text = volumes::main(run::endpoint(engine), &dirs, remove.as_deref())?;
             print(&text)
         }
+        Command::Doctor => {
+            let engine = config::engine_address(env("DOCKER_HOST").as_deref())?;
+            let (text, works) = helios::doctor::main(run::endpoint(engine), &env);
+            print(&text)?;
+            Ok(ExitCode::from(u8::from(!works)))
+        }
         Command::Check(words) => Ok(helios::check::main(&words)),
         Command::Run(args) => {
             helios::log::start(env("RUST_LOG").as_deref());

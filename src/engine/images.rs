@@ -11,6 +11,17 @@ use crate::limits;
 use crate::model::ImageUri;
 use crate::world::engine::{EngineError, ImageFacts, Kind, ListedImage};
 
+/// How an engine keeps images, and what of the kernel it uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storage {
+    /// Where, if that is on this machine.
+    pub dir: Option<String>,
+    /// `overlay2`.
+    pub driver: String,
+    /// The version of control groups, `1` or `2`, where the engine says it.
+    pub cgroup: Option<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Listed {
@@ -93,18 +104,34 @@ impl Docker {
 
     /// Where images are kept. What answers on a port may run on another machine.
     pub(super) async fn image_dir(&self) -> Result<Option<String>, EngineError> {
+        if self.socket.is_none() {
+            return Ok(None);
+        }
+        Ok(self.storage().await?.dir)
+    }
+
+    /// How it keeps images, and what of the kernel it uses.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn storage(&self) -> Result<Storage, EngineError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Info {
             docker_root_dir: String,
-        }
-        if self.socket.is_none() {
-            return Ok(None);
+            #[serde(default)]
+            driver: String,
+            cgroup_version: Option<String>,
         }
         let doing = "ask the engine where it keeps images";
         let mut response = self.call("GET", "/info", None, doing).await?;
         let info: Info = self.json(&mut response, doing).await?;
-        Ok(Some(info.docker_root_dir).filter(|dir| dir.starts_with('/')))
+        let is_here = self.socket.is_some() && info.docker_root_dir.starts_with('/');
+        Ok(Storage {
+            dir: is_here.then_some(info.docker_root_dir),
+            driver: info.driver,
+            cgroup: info.cgroup_version,
+        })
     }
 
     pub(super) async fn pull_image(

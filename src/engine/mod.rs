@@ -37,6 +37,8 @@ mod networks;
 mod pull;
 mod volumes;
 
+pub use images::Storage;
+
 /// The newest API version that this client was written against.
 const API_NEWEST: ApiVersion = ApiVersion(51);
 /// The oldest one it knows to work with.

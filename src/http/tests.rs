@@ -536,7 +536,7 @@ fn a_stopping_server_ends_what_it_began() {
 }
 
 #[test]
-fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+fn d_27_s_prx_43_a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let path = std::env::temp_dir().join(format!("helios-http-stale-{}", std::process::id()));
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let live = Listener::bind_unix(&path, 0o600).unwrap();

@@ -188,7 +188,7 @@ fn s_tko_01_s_tko_02_s_tko_03_which_container_it_is() {
 
 #[cfg(feature = "hostapp")]
 #[test]
-fn s_tko_02_s_tko_13_its_unit_is_restarted_where_there_is_one() {
+fn s_tko_02_s_tko_13_s_tko_14_its_unit_is_restarted_where_there_is_one() {
     use crate::support::bus::Bus;
 
     let _alone = alone();
@@ -216,6 +216,7 @@ fn s_tko_02_s_tko_13_its_unit_is_restarted_where_there_is_one() {
     let done = run(&bus, &["--restart", "unit"]);
     done.check(1, "--restart unit is not possible");
     assert_eq!(legacy.started_at(), started);
+    assert!(applet.is_marked(), "the restart is still due");
 }
 
 #[test]
@@ -344,6 +345,58 @@ fn s_tko_16_s_tko_17_no_engine_and_bad_options() {
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_helios"), &link).unwrap();
     let output = Command::new(link).arg("--restore").output().unwrap();
     Done::of(output).check(2, "unknown option --restore; see helios --help");
+}
+
+/// An engine that is there, and cannot say anything of a container.
+#[test]
+fn s_tko_16_an_engine_that_answers_500_is_a_failure_and_nothing_is_changed() {
+    use std::io::{Read as _, Write as _};
+    let applet = Applet::new();
+    let socket = applet.scratch.0.join("engine.sock");
+    let engine = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let answering = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for stream in engine.incoming() {
+            let (mut stream, mut head) = (stream.unwrap(), Vec::new());
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+                head.extend(byte);
+            }
+            let head = String::from_utf8(head).unwrap();
+            let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
+            let (status, body) = match target.ends_with("/version") {
+                true => (
+                    200,
+                    r#"{"Version":"1","ApiVersion":"1.41","MinAPIVersion":"1.12"}"#,
+                ),
+                false => (500, r#"{"message":"no disk"}"#),
+            };
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status} Huh\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let is_last = target.is_empty();
+            asked.push(head);
+            if is_last {
+                return asked;
+            }
+        }
+        asked
+    });
+    let words = applet.words();
+    let mut command = applet.command(&words.each_ref().map(String::as_str));
+    command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    let done = Done::of(command.output().unwrap());
+    // Nothing more is asked for.
+    drop(std::os::unix::net::UnixStream::connect(&socket));
+    let asked = answering.join().unwrap();
+    done.check(1, "no disk");
+    assert!(!applet.is_marked());
+    let all_read = asked
+        .iter()
+        .all(|head| head.is_empty() || head.starts_with("GET "));
+    assert!(all_read, "{asked:?}");
 }
 
 #[test]

@@ -94,3 +94,38 @@ fn d_27_a_socket_file_that_was_left_behind_is_replaced() {
         .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+#[test]
+fn issue_8_the_doctor_says_what_is_there_and_what_follows() {
+    let run = |engine: &str, bus: &str| {
+        let dir = Scratch::new();
+        let mut command = program();
+        command.env("HOME", &dir.0).env("XDG_RUNTIME_DIR", &dir.0);
+        command.env("DOCKER_HOST", engine);
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", bus);
+        let out = command.arg("doctor").output().unwrap();
+        let left = std::fs::read_dir(&dir.0).unwrap().count();
+        assert_eq!(left, 0, "it changes nothing");
+        let text = String::from_utf8(out.stdout).unwrap();
+        let lines = text.lines().map(str::to_owned).collect::<Vec<_>>();
+        (out.status.code().unwrap(), lines)
+    };
+    let no_bus = "unix:path=/nonexistent/bus";
+    let (code, lines) = run(&crate::support::env("HELIOS_TEST_ENGINE"), no_bus);
+    assert_eq!(code, 0, "{lines:?}");
+    let line = |what: &str| lines.iter().find(|line| line.starts_with(what)).unwrap();
+    assert!(
+        line("container engine").contains("  ok    ")
+            && line("container engine").contains("API 1.")
+    );
+    assert!(line("images").contains("overlay2, in /"));
+    assert!(line("room for images").contains("iB free"));
+    assert!(line("systemd over D-Bus").contains("  none  "));
+    assert!(line("device").contains("helios --help"));
+    assert_eq!(lines.last().unwrap(), "an agent can work here");
+
+    let (code, lines) = run("unix:///nonexistent/engine", no_bus);
+    assert_eq!(code, 1);
+    assert!(lines[0].starts_with("container engine") && lines[0].contains("DOCKER_HOST"));
+    assert!(lines.last().unwrap().contains("cannot work here"));
+}
