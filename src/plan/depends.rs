@@ -1,6 +1,6 @@
 //! What a service waits for (target-state 2.10). Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::rules::{PartName, Situation, Wait, has_to_run, stage, successor};
 use super::stage::Step;
@@ -64,20 +64,21 @@ fn dependency(
 /// waited for (FD-20), and neither is anybody in a circle.
 #[must_use]
 pub(super) fn stop_later(situation: &Situation<'_>) -> BTreeMap<ServiceName, ServiceName> {
-    let is_to_stop = |service: &ServiceName| {
-        let wanted = situation
-            .release
-            .and_then(|release| Some((release, release.1.services.get(service)?)));
+    let is_to_stop = |service: &ServiceName, target: Option<&ServiceTarget>| {
         // What has to be made first may need what others give up.
-        let is_next = wanted.is_none_or(|(release, target)| {
-            !target.running && stage(situation, service, target, release).step != Step::Missing
-        });
+        let is_next = situation
+            .release
+            .zip(target)
+            .is_none_or(|(release, target)| {
+                !target.running && stage(situation, service, target, release).step != Step::Missing
+            });
         is_next && !(situation.waits)(&PartName::Service(service))
     };
-    let all = situation.app.containers.values();
-    let stopping: Vec<_> = all
+    let present = situation.present();
+    let going = present.filter(|(service, target, _)| is_to_stop(service, *target));
+    let stopping: Vec<_> = going
+        .flat_map(|(.., all)| all.iter().map(|(_, found)| *found))
         .filter(|found| found.is_up() && !situation.marks.is_own(found))
-        .filter(|found| is_to_stop(&found.service))
         .collect();
     let mut later = BTreeMap::new();
     for found in &stopping {
@@ -95,28 +96,24 @@ pub(super) fn stop_later(situation: &Situation<'_>) -> BTreeMap<ServiceName, Ser
     later
 }
 
-/// Service names, dependencies first; intake has refused cycles.
+/// The services, dependencies first; intake has refused cycles.
 #[must_use]
-pub(super) fn in_dependency_order(release: &ReleaseTarget) -> Vec<&ServiceName> {
-    let mut order = Vec::with_capacity(release.services.len());
-    let mut seen = BTreeSet::new();
-    for name in release.services.keys() {
-        // An explicit stack: a chain of a thousand services must not be one of calls.
-        let mut stack = vec![(name, false)];
-        while let Some((name, expanded)) = stack.pop() {
+pub(super) fn in_dependency_order(release: &ReleaseTarget) -> Vec<(&ServiceName, &ServiceTarget)> {
+    let all: Vec<_> = release.services.iter().collect();
+    let at = |name: &ServiceName| all.binary_search_by(|(known, _)| (*known).cmp(name)).ok();
+    let mut order = Vec::with_capacity(all.len());
+    let mut seen = vec![false; all.len()];
+    // An explicit stack: a chain of a thousand services must not be one of calls.
+    let mut stack = Vec::new();
+    for first in 0..all.len() {
+        stack.push((first, false));
+        while let Some((number, expanded)) = stack.pop() {
             if expanded {
-                order.push(name);
-            } else if seen.insert(name) {
-                stack.push((name, true));
-                let needs = release
-                    .services
-                    .get(name)
-                    .map(|service| &service.depends_on);
-                let known = |need: &&ServiceName| release.services.contains_key(*need);
-                let needs = needs.into_iter().flat_map(BTreeMap::keys).filter(known);
-                stack.extend(
-                    needs.filter_map(|need| (!seen.contains(need)).then_some((need, false))),
-                );
+                order.push(all[number]);
+            } else if !std::mem::replace(&mut seen[number], true) {
+                stack.push((number, true));
+                let needs = all[number].1.depends_on.keys().filter_map(at);
+                stack.extend(needs.filter(|need| !seen[*need]).map(|need| (need, false)));
             }
         }
     }

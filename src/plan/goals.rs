@@ -20,14 +20,13 @@ use crate::model::{NetworkName, ReleaseUuid, ServiceName};
 pub(super) fn add_services(
     situation: &Situation<'_>,
     later: &BTreeMap<ServiceName, ServiceName>,
+    all_images: bool,
     agenda: &mut Agenda,
 ) {
     let Some((uuid, release)) = situation.release else {
         return;
     };
-    let all_images = all_images(situation, release);
-    for service in in_dependency_order(release) {
-        let target = &release.services[service];
+    for (service, target) in in_dependency_order(release) {
         let stage = stage(situation, service, target, (uuid, release));
         if stage == Stage::DONE {
             continue;
@@ -76,11 +75,10 @@ pub(super) fn add_services(
 
 /// Whether every image of the release is there, but for those that are not downloaded
 /// before an old container is gone (D-16).
-fn all_images(situation: &Situation<'_>, release: &ReleaseTarget) -> bool {
-    release
-        .services
-        .values()
-        .all(|service| service.strategy.kills_first() || (situation.has_image)(&service.image))
+pub(super) fn all_images(situation: &Situation<'_>) -> bool {
+    let wanted = situation.release.into_iter();
+    let mut wanted = wanted.flat_map(|(_, release)| release.services.values());
+    wanted.all(|service| service.strategy.kills_first() || (situation.has_image)(&service.image))
 }
 
 /// How far a service may go (`None`: its containers have to go first), and what holds it
@@ -288,12 +286,11 @@ fn storage_is_there(situation: &Situation<'_>, uses: &Uses, release: &ReleaseTar
 pub(super) fn add_leaving(
     situation: &Situation<'_>,
     later: &BTreeMap<ServiceName, ServiceName>,
+    all_images: bool,
     agenda: &mut Agenda,
 ) {
-    let wanted = situation.release.map(|(_, release)| release);
-    let all_images = wanted.is_none_or(|release| all_images(situation, release));
-    for (service, all) in situation.containers.services() {
-        let is_wanted = wanted.is_some_and(|release| release.services.contains_key(service));
+    for (service, target, all) in situation.present() {
+        let is_wanted = target.is_some();
         let all = all
             .iter()
             .filter(|(_, found)| !situation.marks.is_own(found));

@@ -13,13 +13,16 @@ use crate::model::{AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceName, Vol
 
 use super::board::Marks;
 use super::depends::stop_later;
-use super::goals::{add_leaving, add_services};
+use super::goals::{add_leaving, add_services, all_images};
 use super::names::{is_right_name, network_name, volume_name};
 use super::stage::{Stage, Step, network};
 
 /// The containers of an app, those of one service together: an app of hundreds of services
 /// asks for those of each several times.
-pub struct ByService<'a>(Vec<(&'a Arc<str>, &'a Container)>);
+pub struct ByService<'a>(Vec<Named<'a>>);
+
+/// A container, and its name on the engine.
+type Named<'a> = (&'a Arc<str>, &'a Container);
 
 impl<'a> ByService<'a> {
     /// Those of an app.
@@ -32,7 +35,7 @@ impl<'a> ByService<'a> {
     }
 
     /// Those of one service, with their names.
-    pub(super) fn of(&self, service: &ServiceName) -> &[(&'a Arc<str>, &'a Container)] {
+    pub(super) fn of(&self, service: &ServiceName) -> &[Named<'a>] {
         let begin = self
             .0
             .partition_point(|(_, found)| found.service < *service);
@@ -44,9 +47,7 @@ impl<'a> ByService<'a> {
     }
 
     /// Each service that has some, and those.
-    pub(super) fn services(
-        &self,
-    ) -> impl Iterator<Item = (&'a ServiceName, &[(&'a Arc<str>, &'a Container)])> {
+    fn services(&self) -> impl Iterator<Item = (&'a ServiceName, &[Named<'a>])> {
         let groups = self
             .0
             .chunk_by(|(_, one), (_, other)| one.service == other.service);
@@ -82,6 +83,20 @@ pub struct Situation<'a> {
 }
 
 impl<'a> Situation<'a> {
+    /// Each service that has containers, with what is wanted of it.
+    pub(super) fn present(
+        &self,
+    ) -> impl Iterator<Item = (&'a ServiceName, Option<&'a ServiceTarget>, &[Named<'a>])> {
+        let wanted = self.release.into_iter();
+        let mut wanted = wanted.flat_map(|(_, release)| &release.services).peekable();
+        // Both go by name.
+        self.containers.services().map(move |(service, all)| {
+            while wanted.next_if(|(known, _)| *known < service).is_some() {}
+            let target = wanted.next_if(|(known, _)| *known == service);
+            (service, target.map(|(_, target)| target), all)
+        })
+    }
+
     /// An app beside a release that is to run, with nothing in the way.
     #[must_use]
     pub fn plain(
@@ -209,8 +224,9 @@ pub fn agenda(situation: &Situation<'_>) -> Agenda {
     add_volumes(situation, &mut agenda);
     // Containers are made only when what they hang on is there.
     let later = stop_later(situation);
-    add_leaving(situation, &later, &mut agenda);
-    add_services(situation, &later, &mut agenda);
+    let all_images = all_images(situation);
+    add_leaving(situation, &later, all_images, &mut agenda);
+    add_services(situation, &later, all_images, &mut agenda);
     agenda
 }
 
