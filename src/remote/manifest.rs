@@ -356,10 +356,9 @@ mod tests {
     #[test]
     fn a_registry_that_keeps_us_waiting_is_left_alone_for_a_while() {
         // Bound and gone: nobody listens there. The clock says that it took long to find out.
-        let gone = || {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.local_addr().unwrap().port()
-        };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
         let clock = Arc::new(Slow(Mutex::default()));
         let roots = Box::new(|| Err("no TLS here".to_owned()));
         let reader = Reader::new(Arc::default(), roots, clock.clone());
@@ -368,8 +367,9 @@ mod tests {
             let weighed = async_io::block_on(reader.weigh(&image, "amd64", 0));
             weighed.unwrap_err().contains("a while ago")
         };
-        let (one, two) = (gone(), gone());
-        let image = |port: u16| format!("127.0.0.1:{port}/a:1");
+        // Others may listen on that port of the first address before long.
+        let image = |number: usize| format!("127.0.1.{number}:{port}/a:1");
+        let (one, two) = (1, 2);
         assert!(!weigh(&image(one)), "it is asked");
         assert!(weigh(&image(one)), "and left alone");
         assert!(!weigh(&image(two)), "the other one is another one");
@@ -377,8 +377,8 @@ mod tests {
         let later = clock.now() + limits::MANIFEST_SILENT;
         *lock(&clock.0) = later;
         assert!(!weigh(&image(one)), "it is asked again");
-        for _ in 0..2 * limits::MANIFEST_SILENT_MAX {
-            assert!(!weigh(&image(gone())));
+        for number in 0..2 * limits::MANIFEST_SILENT_MAX {
+            assert!(!weigh(&image(10 + number)));
         }
         assert_eq!(lock(&reader.silent).len(), limits::MANIFEST_SILENT_MAX);
     }
