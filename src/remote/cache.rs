@@ -2,7 +2,8 @@
 //!
 //! One file a poll URL, as upstream names it (state-engine 8.2): a JSON object with the
 //! ETag, the document, its checksum, whose key it was fetched with and when. Upstream's
-//! has the first two alone and is read too.
+//! has the first two alone and is read too. One that cannot be read is set aside, with a
+//! line in the log: the next poll, without a condition, makes another (FD-32).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -15,12 +16,18 @@ use serde_json::value::RawValue;
 use crate::base::hash;
 use crate::limits;
 
+/// The highest number of a form that is read. This one goes without: upstream's has none.
+const FORMAT: u32 = 1;
+
 #[derive(Serialize, Deserialize)]
 struct Entry<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    format: Option<u32>,
     #[serde(default)]
     etag: Option<String>,
-    #[serde(borrow)]
-    value: &'a RawValue,
+    /// Always there in this form.
+    #[serde(borrow, default)]
+    value: Option<&'a RawValue>,
     /// SHA-256 of the value's bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
@@ -37,40 +44,62 @@ pub(super) fn file(dir: &Path, poll_url: &str) -> PathBuf {
     dir.join(format!("{}.json", hash::sha256_hex(poll_url.as_bytes())))
 }
 
-/// The ETag and the document. What cannot be read, or was fetched with another key than
-/// `whose`, counts as absent.
-pub(super) fn read(file: &Path, whose: &str) -> Option<(Option<String>, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    let opened = File::open(file).and_then(|opened| {
-        let mut limited = opened.take(limits::DOCUMENT_BYTES_MAX as u64);
-        limited.read_to_end(&mut bytes)
-    });
-    if let Err(error) = opened {
-        if error.kind() != io::ErrorKind::NotFound {
-            log::warn!("the cached target cannot be read and is not used: {error}");
-        }
-        return None;
-    }
-    let entry: Entry<'_> = match serde_json::from_slice(&bytes) {
-        Ok(entry) => entry,
+/// Where a file goes that cannot be read, in place of the one before it.
+fn aside(file: &Path) -> PathBuf {
+    file.with_extension("json.unreadable")
+}
+
+/// The ETag and the document. What was fetched with another key than `whose` counts as absent,
+/// and so does what cannot be read, which is set aside.
+pub(super) fn read(file: &Path, whose: &str) -> Option<Kept> {
+    let found = match load(file) {
+        Ok(bytes) => understand(&bytes, whose),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(error.to_string()),
         Err(error) => {
+            // The next start may be luckier.
             log::warn!("the cached target cannot be read and is not used: {error}");
             return None;
         }
     };
+    found.unwrap_or_else(|why| {
+        let aside = aside(file);
+        let moved = match fs::rename(file, &aside) {
+            Ok(()) => format!("set aside as {}", aside.display()),
+            Err(error) => format!("left where it is: {error}"),
+        };
+        log::warn!("the cached target cannot be read: {why}; it is asked for anew, and {moved}");
+        None
+    })
+}
+
+fn load(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut limited = File::open(file)?.take(limits::DOCUMENT_BYTES_MAX as u64);
+    limited.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// An ETag, and a document.
+type Kept = (Option<String>, Vec<u8>);
+
+/// `Ok(None)` for one that is good, and somebody else's.
+fn understand(bytes: &[u8], whose: &str) -> Result<Option<Kept>, String> {
+    let entry: Entry<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if let Some(later) = entry.format.filter(|format| *format > FORMAT) {
+        let why = "a later version of this program wrote it";
+        return Err(format!("{why} (its format is {later}, {FORMAT} is read)"));
+    }
+    let value = entry.value.ok_or("it holds no target")?.get().as_bytes();
+    let sum = entry.sha256.as_ref();
+    if sum.is_some_and(|sum| *sum != hash::sha256_hex(value)) {
+        return Err("it is damaged".to_owned());
+    }
     if entry.whose.is_some_and(|known| known != whose) {
         log::warn!("the cached target was fetched with another key and is not used");
-        return None;
+        return Ok(None);
     }
-    let value = entry.value.get().as_bytes();
-    if entry
-        .sha256
-        .is_some_and(|sum| sum != hash::sha256_hex(value))
-    {
-        log::warn!("the cached target is damaged and is not used");
-        return None;
-    }
-    Some((entry.etag, value.to_vec()))
+    Ok(Some((entry.etag, value.to_vec())))
 }
 
 /// Replaces the file; after a power cut the old or the new one is there.
@@ -83,7 +112,8 @@ pub(super) fn write(
     let value: &RawValue = serde_json::from_slice(document)?;
     let entry = Entry {
         etag: etag.map(str::to_owned),
-        value,
+        format: None,
+        value: Some(value),
         sha256: Some(hash::sha256_hex(value.get().as_bytes())),
         whose: Some(whose.to_owned()),
         fetched: Some(super::wall_secs()),
@@ -173,9 +203,41 @@ mod tests {
             fs::write(&file, noise).unwrap();
             assert_eq!(read(&file, "me"), None, "{noise}");
         }
-        fs::remove_file(&file).unwrap();
-        fs::create_dir(&file).unwrap();
-        assert_eq!(read(&file, "me"), None, "a directory");
+        assert!(!file.exists(), "it is set aside");
+        assert_eq!(fs::read(aside(&file)).unwrap(), b"\0\x01", "the last one");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn s_poll_07_a_directory_in_its_place_gives_way() {
+        let dir = scratch("directory");
+        let file = dir.join("x.json");
+        fs::create_dir_all(file.join("y")).unwrap();
+        assert_eq!(read(&file, "me"), None);
+        write(&file, None, "me", b"1").unwrap();
+        assert_eq!(read(&file, "me"), Some((None, b"1".to_vec())));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// However little of a later form is ours, its number is seen.
+    #[test]
+    fn fd_32_what_a_later_version_wrote_is_set_aside_and_made_anew() {
+        let dir = scratch("later");
+        let file = file(&dir, "u");
+        for later in [
+            "{\"format\":2,\"value\":{\"u\":{}},\"etag\":\"1\"}",
+            "{\"format\":7,\"packed\":\"H4sI\"}",
+        ] {
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(&file, later).unwrap();
+            assert_eq!(read(&file, "me"), None, "{later}");
+            assert_eq!(fs::read_to_string(aside(&file)).unwrap(), later);
+            write(&file, None, "me", b"1").unwrap();
+            assert_eq!(read(&file, "me"), Some((None, b"1".to_vec())));
+        }
+        let ours = "{\"format\":1,\"value\":2}";
+        fs::write(&file, ours).unwrap();
+        assert_eq!(read(&file, "me"), Some((None, b"2".to_vec())));
         fs::remove_dir_all(dir).unwrap();
     }
 }
