@@ -160,6 +160,9 @@ pub const REEMIT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 pub const CLOCK_FLOOR_SECS: i64 = 1_793_491_200;
 /// How often it is looked at whether it is set now.
 pub const CLOCK_LOOK: Duration = Duration::from_secs(5);
+/// It may go unset for as long as the device runs, and be right enough one day: a server is
+/// asked again after so long all the same.
+pub const CLOCK_PATIENCE: Duration = BACKOFF_MAX;
 /// A registration that was refused, and may not be for ever, is tried again so much later
 /// (FD-45).
 pub const REGISTER_REFUSED_RETRY: Duration = Duration::from_secs(3600);

@@ -13,17 +13,19 @@ use crate::base::lock::lock;
 use crate::base::uptime::Uptime;
 use crate::flows::poll::poller::Timing;
 use crate::flows::poll::{self, Trigger};
-use crate::flows::report;
 use crate::flows::seek::Mailbox;
 use crate::flows::seek::seeker::Options;
+use crate::flows::{register, report};
 use crate::model::ImageUri;
 use crate::model::current::Image;
+use crate::model::identity::{Record, RecordRemote, RecordRequest};
 use crate::plan::board::Board;
 use crate::plan::work::Tools;
 use crate::sim::life::DEVICE;
 use crate::sim::world::World;
 use crate::world::Pending;
 use crate::world::clock::Clock as _;
+use crate::world::registration::{Confirmed, Registered, Registration, Retry, Trouble};
 use crate::world::remote::{Polled, Remote, RemoteError, RemoteKind};
 
 const S: Duration = Duration::from_secs(1);
@@ -227,6 +229,83 @@ fn fd_30_s_net_29_steps_of_the_clock_by_ten_years_move_no_request() {
     assert_eq!(day(&[YEARS, -YEARS]), steady, "there and back");
     assert_eq!(day(&[-YEARS, YEARS]), steady);
     assert_eq!(day(&[YEARS]), steady, "always on");
+}
+
+/// Answers what a backend in trouble says, one after the other, and then takes the device.
+struct Reluctant(World, Mutex<Vec<Uptime>>);
+
+impl Registration for Reluctant {
+    fn register<'a>(&'a self, _: &'a Record) -> Pending<'a, Result<Registered, Trouble>> {
+        let mut asked = lock(&self.1);
+        asked.push(self.0.now());
+        let retry = match asked.len() {
+            1..4 => Retry::Later(None),
+            4 => Retry::Later(Some(100 * S)),
+            5 | 6 => Retry::Slowly,
+            _ => return Box::pin(async { Ok(Registered::AsAsked) }),
+        };
+        let said = "not now".into();
+        Box::pin(async move { Err(Trouble { retry, said }) })
+    }
+
+    fn confirm<'a>(&'a self, _: &'a Record) -> Pending<'a, Result<Confirmed, Trouble>> {
+        Box::pin(async { Ok(Confirmed::Unknown) })
+    }
+
+    fn give_key<'a>(&'a self, _: &'a Record) -> Pending<'a, Result<bool, Trouble>> {
+        Box::pin(async { Ok(false) })
+    }
+}
+
+/// FD-30: nor does registering, which may be all that a device does on its first day.
+#[test]
+fn fd_30_steps_of_the_clock_by_ten_years_move_no_registration() {
+    const YEARS: i64 = 10 * 365 * 24 * 3600;
+    let registered = |steps: &[i64]| {
+        fastrand::seed(30);
+        let world = World::new(30);
+        let remote = Arc::new(Reluctant(world.clone(), Mutex::default()));
+        let tools = tools(&world);
+        let remote_of = RecordRemote {
+            api_endpoint: "https://h/".into(),
+            api_key: "k".into(),
+            request: RecordRequest::default(),
+        };
+        let flow = register::run(register::Register {
+            remote: remote.clone(),
+            store: tools.store.clone(),
+            clock: tools.clock.clone(),
+            board: tools.board.clone(),
+            trigger: Arc::default(),
+            record: Record {
+                uuid: DEVICE.into(),
+                fleet: Some(1),
+                device_type: Some("t".into()),
+                remote: remote_of,
+            },
+            is_kept: false,
+            interval_min: 10 * S,
+        });
+        let (mut flow, mut moment) = (pin!(flow), 0);
+        let end = world.now() + 24 * 3600 * S;
+        loop {
+            let polled = flow.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            if let Poll::Ready(record) = polled {
+                assert_eq!(record.uuid, DEVICE);
+                break;
+            }
+            let step = steps.get(moment % steps.len().max(1)).copied();
+            world.with(|state| state.wall_step += step.unwrap_or(0));
+            moment += 1;
+            assert!(world.advance(end), "it is not registered");
+        }
+        lock(&remote.1).clone()
+    };
+    let steady = registered(&[]);
+    assert_eq!(steady.len(), 7, "{steady:?}");
+    for steps in [&[YEARS, -YEARS][..], &[-YEARS, YEARS], &[YEARS], &[-YEARS]] {
+        assert_eq!(registered(steps), steady, "{steps:?}");
+    }
 }
 
 /// A machine that slept for two hours: what is overdue is done once, and soon.

@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Connect,
     /// The other side could not prove who it is, or does not speak TLS.
     Tls,
+    /// The other side's certificate is not valid yet, by our clock: that may be what is wrong.
+    NotYet,
     /// A time limit passed.
     Timeout,
     /// The message ended before it was complete: retryable (R-HTTP-2).

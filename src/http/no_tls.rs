@@ -1,6 +1,7 @@
 //! What stands in for `tls` where the program is built without it.
 
 use super::stream::Stream;
+use super::{Error, ErrorKind};
 
 const ABSENT: &str = "this program was built without TLS";
 
@@ -14,7 +15,7 @@ impl TlsRoots {
         Err(ABSENT.into())
     }
 
-    pub(super) async fn connect(&self, _: Stream, _: &str) -> Result<Stream, String> {
-        Err(ABSENT.into())
+    pub(super) async fn connect(&self, _: Stream, _: &str) -> Result<Stream, Error> {
+        Err(Error::new(ErrorKind::Tls, ABSENT))
     }
 }

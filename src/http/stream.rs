@@ -131,12 +131,9 @@ impl Endpoint {
         }
         let no_agreement = format!("no secure connection to {host}");
         let agree = deadline(timeouts.tls, end);
-        step(
-            agree,
-            (ErrorKind::Tls, no_agreement),
-            roots.connect(stream, host),
-        )
-        .await
+        let agreed = async { Ok(roots.connect(stream, host).await) };
+        let agreed = step(agree, (ErrorKind::Tls, no_agreement.clone()), agreed).await?;
+        agreed.map_err(|err| Error::new(err.kind, format!("{no_agreement}: {err}")))
     }
 }
 

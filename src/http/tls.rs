@@ -19,6 +19,7 @@ use rustls::sign::SigningKey;
 use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
 
 use super::stream::{Duplex, Stream};
+use super::{Error, ErrorKind};
 use crate::limits::{HTTP_TLS_OUT_BYTES_MAX, HTTP_TLS_SESSIONS_MAX};
 
 /// Who may vouch for a server, and all that connections to it share.
@@ -78,7 +79,7 @@ impl TlsRoots {
     }
 
     /// A session with `host` over this connection, or why there is none.
-    pub(super) async fn connect(&self, stream: Stream, host: &str) -> Result<Stream, String> {
+    pub(super) async fn connect(&self, stream: Stream, host: &str) -> Result<Stream, Error> {
         let tls = TlsStream::connect(stream, host, self).await;
         Ok(Box::new(tls?))
     }
@@ -107,11 +108,12 @@ pub struct TlsStream<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     /// Agrees on a session with `host`, who must prove that name.
-    pub async fn connect(stream: S, host: &str, roots: &TlsRoots) -> Result<Self, String> {
+    pub async fn connect(stream: S, host: &str, roots: &TlsRoots) -> Result<Self, Error> {
+        let refused = |why: String| Error::new(ErrorKind::Tls, why);
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| "no certificate can be for such a name")?;
+            .map_err(|_| refused("no certificate can be for such a name".into()))?;
         let session = ClientConnection::new(Arc::clone(&roots.config), name);
-        let mut session = session.map_err(|err| err.to_string())?;
+        let mut session = session.map_err(|err| refused(err.to_string()))?;
         session.set_buffer_limit(Some(HTTP_TLS_OUT_BYTES_MAX));
         let mut tls = TlsStream { stream, session };
         let shaken = poll_fn(|cx| tls.poll_handshake(cx)).await;
@@ -256,25 +258,26 @@ fn or_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
 }
 
 /// Why a handshake failed, so that a person knows what to look at.
-fn explain(err: &io::Error) -> String {
+fn explain(err: &io::Error) -> Error {
     use CertificateError as Cert;
     use rustls::Error::{InvalidCertificate, InvalidMessage};
     let inner = err.get_ref().and_then(|err| err.downcast_ref());
     let why = match inner {
         None if err.kind() == io::ErrorKind::UnexpectedEof => "it closed during the handshake",
-        None => return err.to_string(),
+        None => return Error::new(ErrorKind::Tls, err.to_string()),
         Some(InvalidMessage(_)) => "it does not speak TLS; is it plain http?",
         Some(InvalidCertificate(Cert::Expired | Cert::ExpiredContext { .. })) => {
             "its certificate has expired"
         }
         Some(InvalidCertificate(Cert::NotValidYet | Cert::NotValidYetContext { .. })) => {
-            "its certificate is not valid yet; is the clock set?"
+            let why = "its certificate is not valid yet; is the clock set?";
+            return Error::new(ErrorKind::NotYet, why);
         }
         Some(InvalidCertificate(Cert::NotValidForName | Cert::NotValidForNameContext { .. })) => {
             "its certificate is for another name"
         }
         Some(InvalidCertificate(Cert::UnknownIssuer)) => "its certificate's issuer is not known",
-        Some(other) => return other.to_string(),
+        Some(other) => return Error::new(ErrorKind::Tls, other.to_string()),
     };
-    why.into()
+    Error::new(ErrorKind::Tls, why)
 }

@@ -14,21 +14,25 @@ use crate::world::clock::Clock;
 pub(super) struct Patience(pub(super) Option<Arc<dyn Clock>>);
 
 impl Patience {
-    /// Whether it is worth to ask again at once: no certificate could be judged by a clock
-    /// that was not set, and now it is. Waits for that, without limit and without traffic.
+    /// Whether it is worth to ask again at once: the certificate is not valid yet by a clock
+    /// that is not set. Waits until it is, or for [`limits::CLOCK_PATIENCE`], without traffic.
     pub(super) async fn has_helped(&self, error: &Error) -> bool {
-        let Some(clock) = self.0.as_ref().filter(|_| error.kind == ErrorKind::Tls) else {
+        let Some(clock) = self.0.as_ref().filter(|_| error.kind == ErrorKind::NotYet) else {
             return false;
         };
-        if clock.wall_secs() >= limits::CLOCK_FLOOR_SECS {
+        let is_set = || clock.wall_secs() >= limits::CLOCK_FLOOR_SECS;
+        if is_set() {
             return false;
         }
         let says = rfc3339(clock.wall_secs());
         log::warn!("clock not set (it says {says}): {error}; waiting until it is");
-        while clock.wall_secs() < limits::CLOCK_FLOOR_SECS {
+        let until = clock.now() + limits::CLOCK_PATIENCE;
+        while !is_set() && clock.now() < until {
             clock.sleep_until(clock.now() + limits::CLOCK_LOOK).await;
         }
-        log::info!("the clock is set: it says {}", rfc3339(clock.wall_secs()));
+        if is_set() {
+            log::info!("the clock is set: it says {}", rfc3339(clock.wall_secs()));
+        }
         true
     }
 }
@@ -61,6 +65,8 @@ mod tests {
         }
 
         fn sleep_until(&self, at: Uptime) -> Pending<'_, ()> {
+            let days = at.since_start().as_secs() / 86_400;
+            assert!(days < 10, "this wait has no end");
             *self.0.lock().unwrap() = at.since_start();
             Box::pin(async {})
         }
@@ -68,60 +74,29 @@ mod tests {
 
     #[test]
     fn fd_30_s_net_06_in_1970_it_waits_for_the_clock_and_goes_on_within_10_s() {
-        let set_at = Duration::from_secs(86_403);
+        let set_at = Duration::from_secs(603);
         let clock = Arc::new(Stepped(Mutex::default(), set_at));
         let patience = Patience(Some(clock.clone()));
         let error = |kind| Error::new(kind, "its certificate is not valid yet");
         let helped = |kind| async_io::block_on(patience.has_helped(&error(kind)));
-        assert!(!helped(ErrorKind::Connect), "nothing to do with the clock");
-        assert!(helped(ErrorKind::Tls));
+        for kind in [ErrorKind::Connect, ErrorKind::Tls, ErrorKind::Timeout] {
+            assert!(!helped(kind), "nothing to do with the clock");
+        }
+        assert!(helped(ErrorKind::NotYet));
         let late = clock.now().since_start() - set_at;
         assert!(late < Duration::from_secs(10), "{late:?}");
-        assert!(!helped(ErrorKind::Tls), "the clock is not the reason");
+        assert!(!helped(ErrorKind::NotYet), "the clock is not the reason");
     }
 
-    #[cfg(feature = "tls")]
+    /// A clock that nobody ever sets does not keep a device from its backend for ever.
     #[test]
-    fn fd_30_nobody_is_asked_while_the_clock_is_not_set() {
-        use crate::http::client::{Endpoint, Timeouts};
-        use crate::http::{tls::TlsRoots, url::Url};
-        use crate::remote::Backend;
-        use crate::world::remote::Remote as _;
-        use std::net::TcpListener;
-        use std::sync::atomic::{AtomicUsize, Ordering};
-
-        const TIMES: Timeouts = Timeouts {
-            resolve: Duration::from_secs(9),
-            connect: Duration::from_secs(9),
-            tls: Duration::from_secs(9),
-            head: Duration::from_secs(9),
-            idle: Duration::from_secs(9),
-            total: None,
-        };
-
-        let asked = Arc::new(AtomicUsize::new(0));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (port, count) = (listener.local_addr().unwrap().port(), asked.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                count.fetch_add(1, Ordering::SeqCst);
-                drop(stream);
-            }
-        });
-        let clock = Stepped(Mutex::default(), Duration::from_secs(86_400));
-        let host = "127.0.0.1".to_owned();
-        let roots = Arc::new(TlsRoots::load(None, None).unwrap());
-        let endpoint = Endpoint::Tls { host, port, roots };
-        let url = Url::parse("https://127.0.0.1").unwrap();
-        let dir = std::env::temp_dir().join("helios-no-such-cache");
-        let backend = Backend::new(&url, endpoint, TIMES, ("u", "k"), &dir);
-        let backend = backend.with_clock(Arc::new(clock));
-        let polled = async_io::block_on(backend.poll());
-        assert!(polled.is_err());
-        assert_eq!(
-            asked.load(Ordering::SeqCst),
-            2,
-            "once in 1970, once with the clock set"
-        );
+    fn fd_30_it_asks_again_now_and_then_by_a_clock_that_is_never_set() {
+        let clock = Arc::new(Stepped(Mutex::default(), Duration::MAX));
+        let patience = Patience(Some(clock.clone()));
+        let error = Error::new(ErrorKind::NotYet, "it is not valid yet");
+        for times in 1..4 {
+            assert!(async_io::block_on(patience.has_helped(&error)));
+            assert_eq!(clock.now().since_start(), times * limits::CLOCK_PATIENCE);
+        }
     }
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod agent;
+#[cfg(feature = "tls")]
+mod clock;
 mod conform;
 mod faults;
 mod ids;

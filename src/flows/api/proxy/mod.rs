@@ -423,7 +423,7 @@ fn failure(error: &Error) -> (u16, &'static str) {
     match error.kind {
         ErrorKind::Resolve => (502, "Target connection failed: its name has no address"),
         ErrorKind::Connect => (502, "Target connection failed: nobody answers there"),
-        ErrorKind::Tls => (502, "Target connection failed: it is not secure"),
+        ErrorKind::Tls | ErrorKind::NotYet => (502, "Target connection failed: it is not secure"),
         ErrorKind::Timeout => (504, "Target connection failed: it takes too long"),
         ErrorKind::Closed => (502, "Target connection failed: it was closed"),
         ErrorKind::BadMessage | ErrorKind::TooLarge => {
@@ -456,6 +456,7 @@ mod tests {
             (ErrorKind::Resolve, 502),
             (ErrorKind::Connect, 502),
             (ErrorKind::Tls, 502),
+            (ErrorKind::NotYet, 502),
             (ErrorKind::Timeout, 504),
             (ErrorKind::Closed, 502),
             (ErrorKind::BadMessage, 502),
