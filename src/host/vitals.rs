@@ -165,10 +165,17 @@ fn macs() -> String {
         let says = |file: &str| fs::read_to_string(place.join(file)).ok();
         // Ethernet and its kin, and no part of a bridge.
         let is_own = says("type")?.trim() == "1" && !place.join("master").exists();
-        let address = says("address")?.trim().to_ascii_uppercase();
-        (is_own && !is_internal(&name) && !address.is_empty()).then_some(address)
+        let address = hardware_address(&says("address")?)?;
+        (is_own && !is_internal(&name)).then_some(address)
     };
     joined(interfaces.filter_map(|entry| mac(entry.path())).collect())
+}
+
+/// In upper case; all zeros, as a bridge without members has them, are none.
+fn hardware_address(text: &str) -> Option<String> {
+    let text = text.trim();
+    let is_one = text.bytes().any(|byte| !matches!(byte, b'0' | b':'));
+    is_one.then(|| text.to_ascii_uppercase())
 }
 
 /// The addresses under which others may reach this machine, those of IPv4 first.
@@ -342,6 +349,17 @@ mod tests {
         assert!(internal.split(' ').all(is_internal));
         let outside = "eth0 wlan0 wwan0 tun balena docker-x br0 br-lan br-0123456789abc enp0s3 lo0";
         assert!(!outside.split(' ').any(is_internal));
+    }
+
+    #[test]
+    fn r_rep_7_an_interface_without_an_address_has_none() {
+        assert_eq!(
+            hardware_address("02:fc:00:00:00:01\n").as_deref(),
+            Some("02:FC:00:00:00:01")
+        );
+        for none in ["00:00:00:00:00:00\n", "\n", ""] {
+            assert_eq!(hardware_address(none), None, "{none:?}");
+        }
     }
 
     #[test]
