@@ -234,6 +234,10 @@ pub const BUS_RETRY: Duration = Duration::from_secs(1);
 pub const UNIT_JOB_TIMEOUT: Duration = Duration::from_secs(200);
 /// A unit that runs is looked at so often although no signal came.
 pub const UNIT_LOOK: Duration = Duration::from_secs(60);
+/// Attempts to install a release of the host's OS (state-engine 6.6)...
+pub const HOST_ATTEMPTS_MAX: u32 = 3;
+/// ...until there was none for so long.
+pub const HOST_ATTEMPTS_RESET_SECS: i64 = 24 * 3600;
 /// What the manager has to end a unit that ran too long, before the agent does.
 pub const UNIT_STOP_TIMEOUT: Duration = Duration::from_secs(120);
 

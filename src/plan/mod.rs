@@ -21,6 +21,7 @@ pub mod converge;
 mod depends;
 pub mod drift;
 mod goals;
+pub mod host;
 pub mod images;
 mod locks;
 pub mod names;
