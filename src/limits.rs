@@ -234,6 +234,14 @@ pub const BUS_RETRY: Duration = Duration::from_secs(1);
 pub const UNIT_JOB_TIMEOUT: Duration = Duration::from_secs(200);
 /// A unit that runs is looked at so often although no signal came.
 pub const UNIT_LOOK: Duration = Duration::from_secs(60);
+/// Bytes of the host's updater, unpacked...
+pub const UPDATER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// ...and its files; a larger one is refused.
+pub const UPDATER_FILES_MAX: usize = 4096;
+/// The updater's unit is ended when it runs longer: a slow disk writes some GiB.
+pub const UPDATER_RUN_MAX: Duration = Duration::from_secs(4 * 3600);
+/// A machine that was told to start anew and did not is told again.
+pub const REBOOT_WAIT: Duration = Duration::from_secs(10 * 60);
 /// Attempts to install a release of the host's OS (state-engine 6.6)...
 pub const HOST_ATTEMPTS_MAX: u32 = 3;
 /// ...until there was none for so long.

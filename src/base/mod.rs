@@ -9,5 +9,6 @@ pub mod lock;
 pub mod mask;
 pub mod percent;
 pub mod random;
+pub mod tar;
 pub mod thread;
 pub mod uptime;

@@ -23,6 +23,8 @@ use elements::Elements;
 
 use crate::world::engine::{ApiVersion, EngineError, EngineInfo, Kind};
 
+#[cfg(feature = "hostapp")]
+mod archive;
 pub mod container;
 mod containers;
 mod elements;

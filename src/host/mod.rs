@@ -7,4 +7,6 @@ pub mod locks;
 pub mod own;
 #[cfg(any(feature = "hostapp", feature = "legacy"))]
 pub mod systemd;
+#[cfg(feature = "hostapp")]
+pub mod updater;
 pub mod vitals;

@@ -24,6 +24,7 @@ pub mod store;
 pub mod system;
 #[cfg(feature = "legacy")]
 pub mod takeover;
+pub mod updater;
 
 /// A call under way.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
