@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 /// An option or argument that cannot be used: exit code 2 and one sentence.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +41,19 @@ pub struct Args {
 }
 
 impl Args {
+    /// The value of an option that is an absolute directory.
+    ///
+    /// # Errors
+    /// When it is not absolute.
+    pub fn dir(&self, name: &str) -> Result<Option<PathBuf>, Usage> {
+        match self.get(name).map(PathBuf::from) {
+            Some(dir) if !dir.is_absolute() => {
+                Err(Usage(format!("--{name}: the path is not absolute")))
+            }
+            dir => Ok(dir),
+        }
+    }
+
     /// The value of an option, without its dashes. The last one typed counts.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -94,6 +108,8 @@ const OPTIONS: &[Opt] = &[
         help: "What the host runs" },
     Opt { name: "host-runtime-dir", value: "DIR", kind: Kind::One, requires: &[],
         help: "The host's name of the runtime directory, for locks that containers see" },
+    Opt { name: "host-state-dir", value: "DIR", kind: Kind::One, requires: &[],
+        help: "Where the host's state partition is seen. Default: /mnt/state" },
     Opt { name: "local-api-address", value: "ADDR", kind: Kind::Many, requires: &[],
         help: "IP:PORT or a socket's path; tcp: and unix: say which. Default: no API" },
     Opt { name: "remote-api-endpoint", value: "URL", kind: Kind::One, requires: &[],

@@ -38,6 +38,8 @@ pub struct Config {
     pub os: Option<OperatingSystem>,
     /// The host's name of the runtime directory.
     pub host_runtime_dir: PathBuf,
+    /// The host's state partition, where somebody said where it is seen.
+    pub host_state_dir: Option<PathBuf>,
     /// First wait after a failure.
     pub retry: Duration,
     /// Images pulled at once.
@@ -181,11 +183,10 @@ pub fn config(
             .get("host-os-version")
             .map(operating_system)
             .transpose()?,
-        host_runtime_dir: match args.get("host-runtime-dir") {
-            Some(dir) if Path::new(dir).is_absolute() => PathBuf::from(dir),
-            Some(_) => return Err(Usage("--host-runtime-dir: the path is not absolute".into())),
-            None => dirs.runtime.clone(),
-        },
+        host_runtime_dir: args
+            .dir("host-runtime-dir")?
+            .unwrap_or_else(|| dirs.runtime.clone()),
+        host_state_dir: args.dir("host-state-dir")?,
         retry: ms(args, "local-retry-interval-ms", 30_000)?.max(limits::RETRY_MIN),
         pulls_max: number(args, "pulls-max", limits::PULLS_MAX, 1..=16)?,
         disk_reserve: number(
@@ -851,6 +852,7 @@ mod tests {
                 "--remote-api-endpoint",
             ),
             (["--host-runtime-dir", "a"], "--host-runtime-dir"),
+            (["--host-state-dir", "a"], "--host-state-dir"),
             (
                 ["--registry-auth-host", "https://h"],
                 "--registry-auth-host",

@@ -34,6 +34,7 @@ pub mod doctor;
 pub mod engine;
 pub mod flows;
 pub mod host;
+mod hostup;
 pub mod http;
 pub mod identity;
 pub mod intake;

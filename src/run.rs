@@ -215,8 +215,10 @@ impl Agent {
         };
         let engine = Docker::new(endpoint(config.engine.clone()), Box::new(auth), true)
             .with_backend(account.backend.clone());
+        let engine = Arc::new(engine);
         let tools = Tools {
-            engine: Arc::new(engine),
+            machine: crate::hostup::machine(&engine, &config),
+            engine,
             registry,
             store: Arc::new(store),
             host: Arc::new(SharedDirs::open(

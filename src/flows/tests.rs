@@ -94,6 +94,7 @@ fn tools(world: &World) -> Tools {
         store: shared.clone(),
         clock: shared.clone(),
         host: shared,
+        machine: None,
         board: Arc::new(Latest::new(Board::default())),
         facts: Arc::new(crate::world::engine::HostFacts {
             uuid: DEVICE.to_owned(),

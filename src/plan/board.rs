@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::host::{self, Host};
 use super::work::Cancel;
 use crate::base::backoff::Backoff;
 use crate::base::latest::Latest;
@@ -66,6 +67,8 @@ pub struct Board {
     pub unmarked: Vec<ImageUri>,
     /// How far each app's lane is. Empty before the first target.
     pub lanes: BTreeMap<AppUuid, Lane>,
+    /// The update of the host's OS.
+    pub host: Host,
     /// A target was accepted and its lanes are not on the board yet.
     pub is_preparing: bool,
     /// Somebody asked for a poll and its answer is not there yet (D-17).
@@ -182,9 +185,13 @@ impl Board {
             .any(|(known, at)| **known == *name && late(*at))
     }
 
-    /// The lock of an app that somebody else holds, as far as was known lately.
+    /// The lock of an app that somebody else holds, as far as was known lately; an update of
+    /// the host is one of all apps (W-14).
     #[must_use]
     pub fn locked(&self, app: &AppUuid, now: Uptime) -> Option<&str> {
+        if self.host.is_exclusive {
+            return Some(host::UPDATE);
+        }
         let (path, at) = self.locks_of(app)?.refused.as_ref()?;
         (*at > now).then_some(path)
     }
@@ -211,6 +218,14 @@ impl Board {
             self.locks.len() - 1
         });
         &mut self.locks[at].1
+    }
+
+    /// Whether no app is being changed and nothing is downloaded, by what the board knows.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let is_known = self.is_read && !self.is_preparing && self.engine_down.is_none();
+        let is_idle = self.active == 0 && self.pulls.is_empty();
+        is_known && is_idle && self.lanes.values().all(|lane| *lane != Lane::Working)
     }
 
     /// Forgets which locks were in the way: they are looked at again at once (FD-05).

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::board::Lane;
+use super::board::{Board, Lane};
 use crate::limits::{CLOCK_FLOOR_SECS, HOST_ATTEMPTS_MAX, HOST_ATTEMPTS_RESET_SECS};
 use crate::model::current::OperatingSystem;
 use crate::model::target::HostTarget;
@@ -173,7 +173,7 @@ pub struct Situation<'a> {
     pub is_ready: bool,
     /// What the last update left was removed.
     pub is_clean: bool,
-    /// No app is being changed.
+    /// No app is being changed; where all that is left is a reboot: at this very moment.
     pub is_settled: bool,
     /// The host has not made sure yet that the system it runs is a good one.
     pub is_on_trial: bool,
@@ -247,6 +247,13 @@ pub fn arguments(wanted: &HostTarget) -> [&str; 6] {
 pub fn is_plain(release: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=128).contains(&release.len()) && release.bytes().all(plain) && !release.starts_with('-')
+}
+
+/// What the host should run.
+#[must_use]
+pub fn wanted(board: &Board) -> Option<&HostTarget> {
+    let beside = board.host.beside.as_deref();
+    beside.or_else(|| board.target.as_ref()?.host.as_ref())
 }
 
 /// What the host calls itself, without its board revision.
@@ -479,12 +486,12 @@ fn updating(situation: &Situation<'_>, (wanted, record): (&HostTarget, &Record))
         if situation.is_on_trial {
             return waits("the host still makes sure that its last update is good");
         }
-        if !situation.is_settled && situation.locks != Locks::Held {
-            return waits("apps are being changed");
-        }
-        if !situation.is_ready {
-            return HostStep::Prepare;
-        }
+    }
+    if !situation.is_settled && situation.locks != Locks::Held {
+        return waits("apps are being changed");
+    }
+    if !is_installed && !situation.is_ready {
+        return HostStep::Prepare;
     }
     match situation.locks {
         Locks::Free => HostStep::Lock,

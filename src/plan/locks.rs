@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::board::HandOver;
 use super::rules::{Agenda, Wait, stage};
 use super::stage::Step;
-use super::work::Work;
+use super::work::{Tools, Work};
 use crate::base::uptime::Uptime;
 use crate::limits;
 use crate::model::current::Container;
@@ -25,6 +25,13 @@ pub(super) fn lock_dir(runtime_dir: &str, app: &AppUuid, container: &Container) 
 /// The directory that this agent gives a service (D-38).
 pub(super) fn service_dir(runtime_dir: &str, app: &AppUuid, service: &str) -> String {
     format!("{runtime_dir}/update-locks/{app}/{service}")
+}
+
+/// Gives directories' locks back, as far as the host's update does not hold them as well.
+fn unlock<'d>(tools: &Tools, dirs: impl Iterator<Item = &'d Arc<str>>) {
+    let held = tools.board.look(|board| board.host.held.clone());
+    dirs.filter(|dir| !held.contains(dir))
+        .for_each(|dir| tools.host.unlock(dir));
 }
 
 impl Work {
@@ -71,7 +78,7 @@ impl Work {
                     );
                 }
                 Err(refused) => {
-                    dirs.iter().for_each(|(dir, _)| self.tools.host.unlock(dir));
+                    unlock(&self.tools, dirs.iter().map(|(dir, _)| dir));
                     self.refused(refused);
                     return false;
                 }
@@ -137,7 +144,7 @@ impl Work {
         if held.is_empty() {
             return;
         }
-        held.iter().for_each(|dir| self.tools.host.unlock(dir));
+        unlock(&self.tools, held.iter());
         self.tools
             .board
             .change(|board| board.locks_mut(&self.app).held.clear());

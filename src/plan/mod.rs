@@ -19,6 +19,7 @@
 pub mod board;
 pub mod converge;
 mod depends;
+pub mod device_locks;
 pub mod drift;
 mod goals;
 pub mod host;

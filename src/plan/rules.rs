@@ -187,6 +187,9 @@ impl std::fmt::Display for Wait {
             Wait::Dependent(name) => write!(f, "'{name}' depends on it and stops first"),
             Wait::Failed(name, why) => write!(f, "it depends on '{name}', which {why}"),
             Wait::Retry => f.write_str("it failed and waits for its next try"),
+            Wait::Locked(path) if **path == *super::host::UPDATE => {
+                write!(f, "{path} is under way")
+            }
             Wait::Locked(path) => write!(f, "update lock '{path}' is held"),
             Wait::HandOver => f.write_str("its new container has not taken over yet"),
             Wait::Order => f.write_str("something else has to go first"),

@@ -78,6 +78,7 @@ fn used(board: &Board) -> BTreeSet<ImageUri> {
     let mut used = board.target.as_deref().map(wanted).unwrap_or_default();
     // One that is pulled for an older target goes when its pull has ended.
     used.extend(board.pulls.keys().cloned());
+    used.extend(board.host.image.clone());
     let apps = board.device.apps.values();
     for found in apps.flat_map(|app| app.containers.values()) {
         match &found.identity {
@@ -92,6 +93,13 @@ fn used(board: &Board) -> BTreeSet<ImageUri> {
         }
     }
     used
+}
+
+/// Removes an image that this agent pulled, if nobody needs it.
+pub async fn drop_image(tools: &Tools, uri: &ImageUri) {
+    if is_ours(tools, uri).await && !tools.board.look(|board| used(board).contains(uri)) {
+        remove(tools, uri, &document(uri)).await;
+    }
 }
 
 /// What a sweep leaves behind; of several the last one counts.

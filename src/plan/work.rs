@@ -18,6 +18,7 @@ use crate::world::engine::{Engine, EngineError, HostFacts, Kind};
 use crate::world::host::Host;
 use crate::world::registry::Registry;
 use crate::world::store::Store;
+use crate::world::updater::Machine;
 
 /// What every job of every app shares.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub struct Tools {
     pub clock: Arc<dyn Clock>,
     /// Directories that services share with the agent.
     pub host: Arc<dyn Host>,
+    /// What updates of the host need; `None`: there are none.
+    pub machine: Option<Machine>,
     /// What everyone may look at.
     pub board: Shared,
     /// What containers are told about the device.

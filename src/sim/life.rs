@@ -139,10 +139,11 @@ pub fn live_and_look(world: &World, given: &Given, until: Uptime, look: impl FnO
     drop(left);
 }
 
-async fn agent(world: &World, given: &Given) {
-    let board = Board {
+fn board(world: &World) -> Board {
+    Board {
         device: helios::model::current::Device {
             uuid: DEVICE.into(),
+            host: world.with(|state| state.host.os.clone()),
             ..Default::default()
         },
         since: world.now(),
@@ -151,7 +152,10 @@ async fn agent(world: &World, given: &Given) {
             ..Marks::default()
         },
         ..Board::default()
-    };
+    }
+}
+
+async fn agent(world: &World, given: &Given) {
     let facts = HostFacts {
         uuid: DEVICE.to_owned(),
         arch: "amd64".to_owned(),
@@ -165,7 +169,8 @@ async fn agent(world: &World, given: &Given) {
         store: given.store.clone(),
         clock: Arc::new(world.clone()),
         host: given.host.clone(),
-        board: Arc::new(Latest::new(board)),
+        machine: Some(super::machine::given(world)),
+        board: Arc::new(Latest::new(board(world))),
         facts: Arc::new(facts),
         retry: RETRY,
         pulls_max: PULLS_MAX,

@@ -12,6 +12,7 @@
 //! | [`calls`] | what agents ask of the engine, and its faults |
 //! | [`around`] | backend, disk and the directories of services |
 //! | [`life`] | one life of an agent, from start to kill |
+//! | [`machine`] | the OS below, its service manager and its updater |
 //! | [`pulls`] | what is being pulled |
 //! | [`documents`] | targets, drawn at random |
 //! | [`checks`] | what must never happen, and what must be so in the end |
@@ -19,6 +20,7 @@
 //! | [`mutants`] | agents that are broken on purpose |
 //! | [`histories`] | seeds; `HELIOS_SEEDS=7..8` prints all that happened in the seventh |
 //! | [`cases`] | situations that take more than a document |
+//! | [`hostup`] | updates of the OS below |
 //! | [`scenarios`] | situations of the specification, each a document |
 
 pub mod around;
@@ -29,10 +31,12 @@ pub mod engine;
 pub mod happens;
 pub mod life;
 pub mod logged;
+pub mod machine;
 pub mod pulls;
 pub mod world;
 
 mod cases;
 mod histories;
+mod hostup;
 mod mutants;
 mod scenarios;

@@ -17,6 +17,7 @@ use helios::world::engine::Kind;
 
 use super::around::{Backend, Dirs, Disk};
 use super::engine::Containers;
+use super::machine::Host;
 
 /// The world; clones are the same one.
 #[derive(Clone)]
@@ -57,6 +58,8 @@ pub struct State {
     pub disk: Disk,
     pub dirs: Dirs,
     pub backend: Backend,
+    /// The machine below.
+    pub host: Host,
     /// The board of the agent that lives now.
     pub board: Option<Shared>,
     /// The targets that agents accepted last, the newest at the end.
@@ -115,6 +118,7 @@ impl World {
             disk: Disk::default(),
             dirs: Dirs::default(),
             backend: Backend::default(),
+            host: Host::default(),
             board: None,
             accepted: Vec::new(),
             violations: Vec::new(),

@@ -14,9 +14,9 @@ use crate::model::target::{AppRelease, AppTarget, Dependency, ReleaseTarget, Ser
 use crate::model::{
     AppUuid, ImageUri, NetworkConfig, ReleaseUuid, ServiceConfig, ServiceName, VolumeConfig,
 };
-use crate::plan::board::{Board, Part};
-use crate::plan::converge;
+use crate::plan::board::{Board, Lane, Part};
 use crate::plan::rules::{self, Situation, Wait};
+use crate::plan::{converge, host};
 
 /// When it is, on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +59,29 @@ struct DeviceBody<'a> {
 #[derive(Serialize)]
 struct HostBody<'a> {
     meta: MetaBody<'a>,
-    releases: BTreeMap<&'a str, ()>,
+    releases: BTreeMap<&'a str, HostReleaseBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct HostReleaseBody<'a> {
+    app: &'a str,
+    image: &'a str,
+    build: &'a str,
+    updater: &'a str,
+    status: host::Status,
+    install_attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<HostDetailBody<'a>>,
+}
+
+/// Only with `?detail=true` (D-28a).
+#[derive(Serialize)]
+struct HostDetailBody<'a> {
+    /// What it waits for, or why it is not done, in one line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_for: Option<&'a str>,
+    last_error: Option<&'a str>,
+    last_attempt: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -184,7 +206,7 @@ pub fn device(board: &Board, now: Now, detail: bool) -> Vec<u8> {
                 version: os.version.as_deref(),
                 build: os.build.as_deref(),
             },
-            releases: BTreeMap::new(),
+            releases: view.host_releases(),
         }),
     })
 }
@@ -223,6 +245,35 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    fn host_releases(self) -> BTreeMap<&'a str, HostReleaseBody<'a>> {
+        let board = self.board;
+        let wanted = host::wanted(board).map(|wanted| &wanted.release);
+        let releases = board.host.releases.iter().map(|(release, record)| {
+            let waits_for = match &board.host.lane {
+                Some(Lane::Waiting(why) | Lane::Blocked(why)) if wanted == Some(release) => {
+                    Some(&**why)
+                }
+                _ => None,
+            };
+            let detail = self.detail.then(|| HostDetailBody {
+                waits_for,
+                last_error: record.last_error.as_deref(),
+                last_attempt: record.attempted_at.map(date::rfc3339),
+            });
+            let body = HostReleaseBody {
+                app: &record.app,
+                image: &record.image,
+                build: &record.build,
+                updater: &record.updater,
+                status: record.status,
+                install_attempts: record.install_attempts,
+                detail,
+            };
+            (release.as_str(), body)
+        });
+        releases.collect()
+    }
+
     fn app(self, uuid: &'a AppUuid, app: &'a App) -> AppBody<'a> {
         let mut releases: BTreeMap<&str, ReleaseBody<'_>> = BTreeMap::new();
         let target = self

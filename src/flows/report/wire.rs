@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use crate::model::current::{App, Container};
 use crate::model::status::ContainerStatus;
-use crate::model::target::{AppRelease, DeviceTarget};
+use crate::model::target::{AppRelease, DeviceTarget, HostTarget};
 use crate::model::{AppUuid, ImageUri, ReleaseUuid, ServiceName};
 use crate::plan::board::{Board, Lane};
+use crate::plan::host::Status;
 use crate::plan::rules::{self, Situation};
 
 #[derive(Serialize)]
@@ -99,6 +100,9 @@ fn app<'a>(
     if let Some(supervisor) = target.supervisor.as_ref().filter(|app| app.app == *uuid) {
         return Some(supervisor_app(&supervisor.release, &supervisor.services));
     }
+    if let Some(host) = target.host.as_ref().filter(|host| host.app == *uuid) {
+        return Some(host_app(board, host));
+    }
     static NOTHING: std::sync::OnceLock<App> = std::sync::OnceLock::new();
     let current = board
         .device
@@ -161,6 +165,37 @@ fn supervisor_app<'a>(
     AppReport {
         release_uuid: Some(release.as_str()),
         releases: BTreeMap::from([(release.as_str(), report)]),
+    }
+}
+
+/// The host app: what runs is done, the rest is on its way or given up (state-engine 7.10).
+fn host_app<'a>(board: &'a Board, host: &'a HostTarget) -> AppReport<'a> {
+    let mut release_uuid = None;
+    let known = board.host.releases.get_key_value(&host.release);
+    let releases = known.into_iter().filter_map(|(release, record)| {
+        let (update_status, status) = match (record.status, &board.host.lane) {
+            (Status::Running, _) => {
+                release_uuid = Some(release.as_str());
+                (Progress::Done, "Running")
+            }
+            (_, Some(Lane::Blocked(_))) => (Progress::Aborted, "Installing"),
+            _ => (Progress::Applying, "Installing"),
+        };
+        let service = ServiceReport {
+            image: image(&ImageUri::parse(&record.image).ok()?),
+            status,
+            download_progress: Progressed::Told(None),
+        };
+        let report = ReleaseReport {
+            update_status,
+            services: BTreeMap::from([("hostapp", service)]),
+        };
+        Some((release.as_str(), report))
+    });
+    let releases = releases.collect();
+    AppReport {
+        release_uuid,
+        releases,
     }
 }
 

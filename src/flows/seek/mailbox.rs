@@ -158,7 +158,9 @@ fn is_same_work(known: &DeviceTarget, target: &DeviceTarget) -> bool {
 /// Notes what the backend may be told about.
 fn authorize(board: &mut Board, target: &DeviceTarget) {
     let supervisor = target.supervisor.as_ref();
+    let host = target.host.as_ref();
     let apps = target.apps.keys().chain(supervisor.map(|app| &app.app));
+    let apps = apps.chain(host.map(|host| &host.app));
     board.authorized = Some(apps.cloned().collect());
     let releases = target.apps.values().filter_map(|app| match &app.release {
         AppRelease::None => None,
@@ -173,9 +175,9 @@ fn authorize(board: &mut Board, target: &DeviceTarget) {
             all.any(|container| container.release == *release)
         });
     }
-    board
-        .known_releases
-        .extend(releases.chain(supervisor.map(|app| &app.release)).cloned());
+    let own = supervisor.map(|app| &app.release).into_iter();
+    let own = own.chain(host.map(|host| &host.release));
+    board.known_releases.extend(releases.chain(own).cloned());
 }
 
 /// Releases that are remembered as known to the backend; then only those that run.

@@ -20,6 +20,7 @@ use crate::plan::work::{Cancel, Tools, Work};
 use crate::plan::{converge, images, read};
 
 pub mod events;
+pub mod host;
 pub mod local;
 mod mailbox;
 pub mod seeker;
@@ -42,8 +43,12 @@ enum Happened {
 pub async fn run(tools: Tools, mailbox: Arc<Mailbox>, stop: Arc<Cancel>) {
     let executor = LocalExecutor::new();
     let images = executor.spawn(images::lane(tools.clone(), stop.clone()));
+    let force = Arc::new(AtomicBool::new(false));
+    let host = executor.spawn(host::lane(tools.clone(), stop.clone(), force.clone()));
     let mut driver = Driver {
         images,
+        host,
+        force_host: force,
         seen: tools.board.version(),
         compare_at: tools.clock.now() + limits::COMPARE_INTERVAL,
         was_busy: false,
@@ -86,6 +91,10 @@ struct Driver {
     apply: Option<Apply>,
     /// Pulls; they outlive the applies (FD-12).
     images: async_executor::Task<()>,
+    /// The update of the host; so does it.
+    host: async_executor::Task<()>,
+    /// Locks of services are disregarded by it.
+    force_host: Arc<AtomicBool>,
     /// The board's version that was looked at last.
     seen: u64,
     was_busy: bool,
@@ -145,6 +154,7 @@ impl Driver {
             Order::Keep(options) => {
                 if let Some(apply) = self.apply.as_ref().filter(|_| options.force) {
                     apply.force.store(true, Ordering::Relaxed);
+                    self.force_host.store(true, Ordering::Relaxed);
                     self.tools.board.change(Board::forget_refused_locks);
                 }
                 let was = |board: &mut Board| std::mem::take(&mut board.is_preparing);
@@ -157,6 +167,7 @@ impl Driver {
                 }
             }
             Order::Begin(options) => {
+                self.force_host.store(options.force, Ordering::Relaxed);
                 self.apply = Some(Apply::begin(&self.tools, &self.executor, options));
             }
         }
@@ -182,6 +193,7 @@ impl Driver {
         };
         if apply.force.load(Ordering::Relaxed) && self.tools.board.look(is_over) {
             apply.force.store(false, Ordering::Relaxed);
+            self.force_host.store(false, Ordering::Relaxed);
         }
     }
 
@@ -191,7 +203,7 @@ impl Driver {
             apply.cancel.set();
             apply.ended(&self.executor).await;
         }
-        self.executor.run(self.images).await;
+        self.executor.run(future::zip(self.images, self.host)).await;
     }
 }
 
@@ -328,6 +340,8 @@ fn prepare(board: &mut Board, target: &DeviceTarget) -> Vec<AppUuid> {
         trouble.retry_at = Uptime::default();
     }
     say_own(board);
+    let is_host = target.host.is_some() || board.host.beside.is_some();
+    board.host.lane = is_host.then_some(Lane::Working);
     let mut lanes = Vec::new();
     board.lanes.clear();
     board.is_preparing = false;
@@ -459,6 +473,11 @@ fn sum(board: &Board) -> (UpdateStatus, Option<Arc<str>>) {
             Some(format!("working on app '{app}'").into()),
         );
     }
+    let host = board.host.lane.as_ref();
+    if host == Some(&Lane::Working) {
+        let why = "working on the host's OS".into();
+        return (UpdateStatus::ApplyingChanges, Some(why));
+    }
     let waiting = lanes().find_map(|(app, lane)| match lane {
         Lane::Waiting(why) => Some(format!("app '{app}' waits: {why}")),
         _ => None,
@@ -475,6 +494,10 @@ fn sum(board: &Board) -> (UpdateStatus, Option<Arc<str>>) {
             Some(said.unwrap_or(why).into()),
         );
     }
+    if let Some(Lane::Waiting(why)) = host {
+        let why = format!("the update of the host's OS waits: {why}");
+        return (UpdateStatus::ApplyingChanges, Some(why.into()));
+    }
     let blocked = lanes().find_map(|(app, lane)| match lane {
         Lane::Blocked(why) => Some(format!("app '{app}': {why}")),
         _ => None,
@@ -482,7 +505,11 @@ fn sum(board: &Board) -> (UpdateStatus, Option<Arc<str>>) {
     if let Some(why) = &board.refused {
         return (UpdateStatus::Rejected, Some(why.clone()));
     }
-    match blocked {
+    let of_host = || match host {
+        Some(Lane::Blocked(why)) => Some(format!("the host's OS is not updated: {why}")),
+        _ => None,
+    };
+    match blocked.or_else(of_host) {
         Some(why) => (UpdateStatus::Aborted, Some(why.into())),
         None => (UpdateStatus::Done, None),
     }
