@@ -301,12 +301,12 @@ impl Agent {
         None
     }
 
-    /// Makes the device its target; where user apps are somebody else's, there is nothing
-    /// to be made, and the engine is not even asked.
+    /// Makes the device its target; where user apps are somebody else's there is the host at
+    /// most, and the engine is asked for nothing else.
     async fn seek(&self, mailbox: Arc<Mailbox>, stop: Arc<Cancel>) {
         if !self.config.has_user_apps {
             self.tools.board.change(|board| board.is_read = true);
-            return stop.wait().await;
+            return future::or(seek::host::lane(self.tools.clone(), stop), self.say()).await;
         }
         let events = async {
             events::run(self.tools.clone()).await;
@@ -314,6 +314,17 @@ impl Agent {
         };
         let seek = seek::run(self.tools.clone(), mailbox, stop);
         future::or(seek, events).await;
+    }
+
+    /// Says how far the host is, where the rest is the legacy supervisor's. Never ends.
+    async fn say(&self) {
+        let (mut seen, taker) = (0, self.taker());
+        loop {
+            seen = self.tools.board.newer(seen).await;
+            if let Some(taker) = &taker {
+                taker.changed(&self.tools.board, self.tools.clock.now());
+            }
+        }
     }
 
     /// Hands the legacy supervisor its targets. Never ends.
@@ -393,6 +404,9 @@ impl Agent {
             let found = cached.is_some();
             if let Some(document) = cached {
                 log::info!("taking up the last accepted target");
+                if let Ok(target) = poll::read(&document, &self.uuid, &self.tools.facts) {
+                    poll::beside(&self.tools.board, target.host, false);
+                }
                 taker.take(&document.into(), Options::default()).await;
             }
             return found;

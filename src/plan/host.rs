@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::board::{Board, Lane};
 use crate::limits::{CLOCK_FLOOR_SECS, HOST_ATTEMPTS_MAX, HOST_ATTEMPTS_RESET_SECS};
 use crate::model::current::OperatingSystem;
+use crate::model::status::UpdateStatus;
 use crate::model::target::HostTarget;
 use crate::model::{ImageUri, ReleaseUuid};
 use crate::world::system::{Ended, SeenUnit};
@@ -33,6 +34,10 @@ pub struct Host {
     pub releases: BTreeMap<ReleaseUuid, Record>,
     /// The target, where the rest of it is left to somebody else (D-08).
     pub beside: Option<Arc<HostTarget>>,
+    /// Who has the rest is at work on it.
+    pub is_beside_busy: bool,
+    /// Update locks of services are disregarded.
+    pub is_forced: bool,
     /// The updater's image while it is needed.
     pub image: Option<ImageUri>,
     /// Directories whose update locks are held for the host.
@@ -254,6 +259,27 @@ pub fn is_plain(release: &str) -> bool {
 pub fn wanted(board: &Board) -> Option<&HostTarget> {
     let beside = board.host.beside.as_deref();
     beside.or_else(|| board.target.as_ref()?.host.as_ref())
+}
+
+/// What the host's part says of the device's status, as far as it is not done (D-18, W-26).
+#[must_use]
+pub fn status(board: &Board) -> Option<(UpdateStatus, Arc<str>)> {
+    let (status, why) = match board.host.lane.as_ref()? {
+        Lane::Reached => return None,
+        Lane::Working => (
+            UpdateStatus::ApplyingChanges,
+            "working on the host's OS".into(),
+        ),
+        Lane::Waiting(why) => (
+            UpdateStatus::ApplyingChanges,
+            format!("the update of the host's OS waits: {why}").into(),
+        ),
+        Lane::Blocked(why) => (
+            UpdateStatus::Aborted,
+            format!("the host's OS is not updated: {why}").into(),
+        ),
+    };
+    Some((status, why))
 }
 
 /// What the host calls itself, without its board revision.

@@ -11,6 +11,7 @@ use crate::flows::poll::Taker;
 use crate::flows::seek::seeker::Options;
 use crate::model::status::UpdateStatus;
 use crate::plan::board::Board;
+use crate::plan::host;
 use crate::world::Pending;
 use crate::world::remote::Remote;
 
@@ -159,14 +160,29 @@ impl Desk {
 
     /// Puts it on the board; nobody waits for the backend any more.
     fn show_status(&self, board: &Latest<Board>, now: Uptime) {
-        let (status, why) = lock(&self.said).clone();
+        board.change_if(|board| std::mem::take(&mut board.is_asking));
+        self.show_parts(board, now);
+    }
+
+    /// The legacy supervisor's part, and the host's (D-18).
+    fn show_parts(&self, board: &Latest<Board>, now: Uptime) {
+        let (mut status, mut why) = lock(&self.said).clone();
         let mut became = None;
         board.change_if(|board| {
-            let was_asking = std::mem::take(&mut board.is_asking);
+            if board.is_asking {
+                return false;
+            }
+            let is_busy = status == UpdateStatus::ApplyingChanges;
+            let was_busy = std::mem::replace(&mut board.host.is_beside_busy, is_busy);
+            if status == UpdateStatus::Done
+                && let Some(of_host) = host::status(board)
+            {
+                (status, why) = (of_host.0, Some(of_host.1));
+            }
             let before = board.status;
             let is_other = board.set_status(now, status, why.clone());
             became = (is_other && before != status).then_some(status);
-            was_asking || is_other
+            is_other || was_busy != is_busy
         });
         if let Some(status) = became {
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
@@ -190,6 +206,10 @@ impl Taker for Desk {
 
     fn answered(&self, board: &Latest<Board>, now: Uptime) {
         self.show_status(board, now);
+    }
+
+    fn changed(&self, board: &Latest<Board>, now: Uptime) {
+        self.show_parts(board, now);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::flows::seek::local;
 use crate::flows::seek::seeker::Options;
 use crate::intake;
 use crate::model::status::UpdateStatus;
-use crate::model::target::DeviceTarget;
+use crate::model::target::{DeviceTarget, HostTarget};
 use crate::plan::board::Board;
 use crate::plan::work::Tools;
 use crate::world::Pending;
@@ -81,6 +81,9 @@ pub trait Taker: Send + Sync {
 
     /// Nobody waits for the backend any more: puts on the board what the status is.
     fn answered(&self, board: &Latest<Board>, now: Uptime);
+
+    /// The board is another one: the host's part of the status may be.
+    fn changed(&self, board: &Latest<Board>, now: Uptime);
 }
 
 /// What the driver needs.
@@ -246,6 +249,7 @@ impl Poll {
                 // Only what can be read is worth keeping for the next start (FD-25).
                 self.remote.keep(&document).await;
                 if let Some(taker) = &self.taker {
+                    beside(&self.tools.board, target.host, options.force);
                     return taker.take(&document, options).await;
                 }
                 let is_known = self.tools.board.look(|board| {
@@ -268,6 +272,16 @@ impl Poll {
             }
         }
     }
+}
+
+/// Keeps what the target says of the host, where the rest of it is left to somebody else (D-08).
+pub fn beside(board: &Latest<Board>, host: Option<HostTarget>, force: bool) {
+    board.change(|board| {
+        board.host.beside = host.map(Arc::new);
+        // Whoever gets the rest has just begun.
+        board.host.is_beside_busy = true;
+        board.host.is_forced = force;
+    });
 }
 
 /// Reads a target document and logs what is wrong with parts of it.

@@ -4,7 +4,6 @@
 //! again (W-22).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use futures_lite::future;
 
@@ -17,13 +16,12 @@ mod steps;
 mod updates;
 
 /// Keeps the host at its target until it is time to stop; an update that is under way then goes
-/// on without this agent. `force`: locks of services are disregarded.
-pub async fn lane(tools: Tools, stop: Arc<Cancel>, force: Arc<AtomicBool>) {
+/// on without this agent.
+pub async fn lane(tools: Tools, stop: Arc<Cancel>) {
     #[cfg(feature = "hostapp")]
     if let Some(machine) = tools.machine.clone() {
-        return updates::run((tools, machine), stop, force).await;
+        return updates::run((tools, machine), stop).await;
     }
-    let _ = force;
     future::or(stop.wait(), refuse(&tools)).await;
 }
 

@@ -43,12 +43,10 @@ enum Happened {
 pub async fn run(tools: Tools, mailbox: Arc<Mailbox>, stop: Arc<Cancel>) {
     let executor = LocalExecutor::new();
     let images = executor.spawn(images::lane(tools.clone(), stop.clone()));
-    let force = Arc::new(AtomicBool::new(false));
-    let host = executor.spawn(host::lane(tools.clone(), stop.clone(), force.clone()));
+    let host = executor.spawn(host::lane(tools.clone(), stop.clone()));
     let mut driver = Driver {
         images,
         host,
-        force_host: force,
         seen: tools.board.version(),
         compare_at: tools.clock.now() + limits::COMPARE_INTERVAL,
         was_busy: false,
@@ -93,8 +91,6 @@ struct Driver {
     images: async_executor::Task<()>,
     /// The update of the host; so does it.
     host: async_executor::Task<()>,
-    /// Locks of services are disregarded by it.
-    force_host: Arc<AtomicBool>,
     /// The board's version that was looked at last.
     seen: u64,
     was_busy: bool,
@@ -154,8 +150,10 @@ impl Driver {
             Order::Keep(options) => {
                 if let Some(apply) = self.apply.as_ref().filter(|_| options.force) {
                     apply.force.store(true, Ordering::Relaxed);
-                    self.force_host.store(true, Ordering::Relaxed);
-                    self.tools.board.change(Board::forget_refused_locks);
+                    self.tools.board.change(|board| {
+                        board.host.is_forced = true;
+                        board.forget_refused_locks();
+                    });
                 }
                 let was = |board: &mut Board| std::mem::take(&mut board.is_preparing);
                 self.tools.board.change_if(was);
@@ -167,7 +165,7 @@ impl Driver {
                 }
             }
             Order::Begin(options) => {
-                self.force_host.store(options.force, Ordering::Relaxed);
+                self.force_host(options.force);
                 self.apply = Some(Apply::begin(&self.tools, &self.executor, options));
             }
         }
@@ -179,6 +177,12 @@ impl Driver {
             show_status(&self.tools);
             self.end_override();
         }
+    }
+
+    fn force_host(&self, is_forced: bool) {
+        self.tools.board.change_if(|board| {
+            std::mem::replace(&mut board.host.is_forced, is_forced) != is_forced
+        });
     }
 
     /// An override is for one update (target-state 7.2), unless the target asks for it.
@@ -193,7 +197,7 @@ impl Driver {
         };
         if apply.force.load(Ordering::Relaxed) && self.tools.board.look(is_over) {
             apply.force.store(false, Ordering::Relaxed);
-            self.force_host.store(false, Ordering::Relaxed);
+            self.force_host(false);
         }
     }
 
@@ -461,6 +465,13 @@ fn show_status(tools: &Tools) {
     }
 }
 
+fn host_status(board: &Board) -> (UpdateStatus, Option<Arc<str>>) {
+    match crate::plan::host::status(board) {
+        Some((status, why)) => (status, Some(why)),
+        None => (UpdateStatus::Done, None),
+    }
+}
+
 fn sum(board: &Board) -> (UpdateStatus, Option<Arc<str>>) {
     if let Some(why) = &board.engine_down {
         let why = format!("the engine does not answer: {why}");
@@ -473,10 +484,9 @@ fn sum(board: &Board) -> (UpdateStatus, Option<Arc<str>>) {
             Some(format!("working on app '{app}'").into()),
         );
     }
-    let host = board.host.lane.as_ref();
-    if host == Some(&Lane::Working) {
-        let why = "working on the host's OS".into();
-        return (UpdateStatus::ApplyingChanges, Some(why));
+    let host = host_status(board);
+    if board.host.lane == Some(Lane::Working) {
+        return host;
     }
     let waiting = lanes().find_map(|(app, lane)| match lane {
         Lane::Waiting(why) => Some(format!("app '{app}' waits: {why}")),
@@ -494,9 +504,8 @@ fn sum(board: &Board) -> (UpdateStatus, Option<Arc<str>>) {
             Some(said.unwrap_or(why).into()),
         );
     }
-    if let Some(Lane::Waiting(why)) = host {
-        let why = format!("the update of the host's OS waits: {why}");
-        return (UpdateStatus::ApplyingChanges, Some(why.into()));
+    if host.0 == UpdateStatus::ApplyingChanges {
+        return host;
     }
     let blocked = lanes().find_map(|(app, lane)| match lane {
         Lane::Blocked(why) => Some(format!("app '{app}': {why}")),
@@ -505,12 +514,8 @@ fn sum(board: &Board) -> (UpdateStatus, Option<Arc<str>>) {
     if let Some(why) = &board.refused {
         return (UpdateStatus::Rejected, Some(why.clone()));
     }
-    let of_host = || match host {
-        Some(Lane::Blocked(why)) => Some(format!("the host's OS is not updated: {why}")),
-        _ => None,
-    };
-    match blocked.or_else(of_host) {
+    match blocked {
         Some(why) => (UpdateStatus::Aborted, Some(why.into())),
-        None => (UpdateStatus::Done, None),
+        None => host,
     }
 }

@@ -1,7 +1,6 @@
 //! What is known of the update and what is waited for; [`steps`](super::steps) does it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_lite::future;
@@ -10,7 +9,6 @@ use crate::base::backoff::Backoff;
 use crate::base::uptime::Uptime;
 use crate::limits;
 use crate::model::ReleaseUuid;
-use crate::model::status::UpdateStatus;
 use crate::model::target::HostTarget;
 use crate::plan::board::{Board, Lane};
 use crate::plan::device_locks;
@@ -25,17 +23,12 @@ use crate::world::updater::Machine;
 pub(super) const RELEASES: &str = "host/releases";
 
 /// The flow, where there is a machine.
-pub(super) async fn run(
-    (tools, machine): (Tools, Machine),
-    stop: Arc<Cancel>,
-    force: Arc<AtomicBool>,
-) {
+pub(super) async fn run((tools, machine): (Tools, Machine), stop: Arc<Cancel>) {
     let mut updates = Updates {
         boot: machine.system.boot_id(),
         backoff: Backoff::new(tools.retry, limits::BACKOFF_MAX),
         tools: tools.clone(),
         machine,
-        force,
         wanted: None,
         unit: Unit::Unknown,
         ready: None,
@@ -69,7 +62,6 @@ pub(super) enum Why {
 pub(super) struct Updates {
     pub(super) tools: Tools,
     pub(super) machine: Machine,
-    pub(super) force: Arc<AtomicBool>,
     /// Which start of the machine this is.
     pub(super) boot: Option<String>,
     /// The target that was looked at last.
@@ -93,7 +85,7 @@ pub(super) struct Updates {
 /// downloads do not count.
 pub(super) fn is_settled(board: &Board, is_installed: bool) -> bool {
     match board.host.beside {
-        Some(_) => board.status != UpdateStatus::ApplyingChanges,
+        Some(_) => !board.host.is_beside_busy,
         None if is_installed => board.active == 0,
         None => board.is_settled(),
     }
@@ -156,11 +148,10 @@ impl Updates {
     }
 
     pub(super) fn is_forced(&self) -> bool {
-        let asks = |board: &Board| {
+        self.tools.board.look(|board| {
             let target = board.target.as_ref();
-            target.is_some_and(|target| target.knobs.override_lock)
-        };
-        self.force.load(Ordering::Relaxed) || self.tools.board.look(asks)
+            board.host.is_forced || target.is_some_and(|target| target.knobs.override_lock)
+        })
     }
 
     /// What comes next, by all that is known.
