@@ -217,3 +217,31 @@ fn d_18_at_the_start_everything_is_done_at_once_where_nothing_changed() {
     it.is_done();
     assert_eq!(it.agent.stop(), Some(0));
 }
+
+/// The host's part of a target stays this agent's where user apps are the other one's; what it
+/// says of that is part of the status, once the other one has done its own.
+#[cfg(feature = "hostapp")]
+#[test]
+fn d_08_d_18_the_host_s_part_is_this_agent_s() {
+    let it = both(&json!({}), &json!({"appUpdatePollInterval": 600_000}));
+    it.is_done();
+    let labels = json!({
+        "io.balena.image.class": "hostapp",
+        "io.balena.private.updater": "r.example.org/hup:1",
+        "io.balena.private.hostapp.board-rev": "b1",
+    });
+    let hostapp =
+        json!({"id": 4, "image": "r.example.org/os:1", "composition": {"labels": labels}});
+    let apps = json!({"happ9": {"id": 9, "name": "os", "is_host": true, "releases": {
+        "h1": {"id": 3, "services": {"hostapp": hostapp}},
+    }}});
+    let want = it.backend.target(&apps);
+    it.agent.update("");
+    until("the reason", || {
+        let (status, reason) = it.agent.status();
+        (status == "aborted" && reason.contains("--host-os-version")).then_some(())
+    });
+    assert_eq!(it.legacy.target(), Some(want), "it gets all of it");
+    it.changes("plain");
+    until("done", || (it.agent.status().0 == "done").then_some(()));
+}

@@ -9,6 +9,8 @@ mod compose;
 mod differ;
 mod fake;
 mod faults;
+#[cfg(feature = "hostapp")]
+mod hostup;
 mod image;
 mod images;
 #[cfg(feature = "legacy")]
