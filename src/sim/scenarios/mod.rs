@@ -113,11 +113,9 @@ enum At {
     Test(&'static str, &'static str),
     /// A decision overrules it, in what the second text says.
     Overruled(&'static str, &'static str),
-    /// Left to the work on the host.
-    Host,
 }
 
-use At::{Host, Overruled, Test};
+use At::{Overruled, Test};
 
 const VECTORS: At = Test("src/intake/vectors.rs", "ts_9_every_vector");
 const ROUND_TRIP: At = Test("tests/it/roundtrip.rs", "issue_4_each_value_of_each_field");
@@ -173,10 +171,21 @@ const ELSEWHERE: &[(&str, &[At])] = &[
     ("INT-04", &[Test("tests/it/scenarios.rs", "int_04_what_may_not_be_asked_for_makes_no_app")]),
     ("INT-08", &[Test("tests/it/poll.rs", "int_08_d_16_s_poll_28_a_bad_release_rejects_its_app_and_is_reported")]),
     ("INT-09", &[Test("tests/it/poll.rs", "int_09_a_target_is_polled_applied_and_reported"), Overruled("D-18", "done, though there is no host app")]),
-    ("GAP-14", &[Host]),
+    ("INT-05", &[Test("src/sim/hostup.rs", "host_05_w_26_a_target_without_a_host_is_reached_without_it"), Overruled("D-18", "done, though there is no host app")]),
+    ("INT-06", &[Test("tests/it/hostup.rs", "int_06_d_18_w_26_a_host_is_updated_under_locks_and_starts_anew"), Overruled("D-18", "a reboot that is due is no failure")]),
+    ("INT-07", &[Test("tests/it/hostup.rs", "int_07_host_04_an_updater_that_fails_is_tried_three_times")]),
+    ("SYS-01", &[Test("tests/it/units.rs", "sys_01_run_long_short_with_a_directory_failing_and_missing"),
+        Test("tests/it/units.rs", "sys_01_start_stop_and_restart")]),
+    ("HOST-01", &[Test("src/plan/host.rs", "host_01_a_new_release_is_known_then_installed"), Test("src/sim/hostup.rs", "host_01_d_18_a_host_comes_to_its_target_and_says_done")]),
+    ("HOST-02", &[Test("src/plan/host.rs", "host_02_former_releases_are_forgotten_first"), Test("src/sim/hostup.rs", "w_22_the_updater_of_another_release_is_waited_for")]),
+    ("HOST-03", &[Test("src/plan/host.rs", "host_03_what_is_installed_is_not_installed_again")]),
+    ("HOST-04", &[Test("src/plan/host.rs", "host_04_three_attempts_a_day"), Test("src/plan/host.rs", "host_04_a_time_that_cannot_be_right_counts_as_now"),
+        Test("src/sim/hostup.rs", "int_07_host_04_three_failures_are_enough_for_a_day")]),
+    ("HOST-05", &[Test("src/plan/host.rs", "host_05_without_a_host_in_the_target_nothing_is_touched"), Test("src/sim/hostup.rs", "host_05_w_26_a_target_without_a_host_is_reached_without_it")]),
+    ("GAP-14", &[Test("src/sim/hostup.rs", "gap_14_a_host_that_is_not_known_is_left_alone"), Test("src/plan/host.rs", "gap_14_what_the_machine_lacks_is_the_reason")]),
     ("GAP-23", &[Test("tests/it/scenarios.rs", "gap_23_mounts_behind_the_lock_directory_converge")]),
     ("GAP-24", &[Test("tests/it/apply.rs", "gap_24_se_w_02_d_10_environment_values_stay_text")]),
-    ("GAP-25", &[Host]),
+    ("GAP-25", &[Test("src/sim/hostup.rs", "gap_25_w_14_apps_come_first_and_nothing_of_them_stops_meanwhile")]),
     ("GAP-26", &[Test("tests/it/apply.rs", "gap_26_who_asked_for_it_restarts_with_what_it_depends_on")]),
     ("GAP-28", &[Test("tests/it/scenarios.rs", "gap_28_an_image_is_found_by_its_tag_after_the_engine_has_lost_that")]),
     ("GAP-29", &[Test("tests/it/scenarios.rs", "gap_29_a_request_in_the_middle_of_a_blocked_update_does_not_stick")]),
@@ -197,6 +206,9 @@ const ALL: &[(&str, u32)] = &[
     ("LOG-", 1),
     ("LCK-", 4),
     ("GAP-", 29),
+    ("HOST-", 5),
+    ("INT-", 9),
+    ("SYS-", 1),
 ];
 
 #[test]
@@ -233,7 +245,6 @@ fn every_scenario_is_somewhere() {
                 Overruled(decision, why) => {
                     assert!(decision.starts_with("D-") && !why.is_empty(), "{id}");
                 }
-                Host => {}
             }
         }
     }
