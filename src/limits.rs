@@ -240,6 +240,8 @@ pub const UPDATER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const UPDATER_FILES_MAX: usize = 4096;
 /// The updater's unit is ended when it runs longer: a slow disk writes some GiB.
 pub const UPDATER_RUN_MAX: Duration = Duration::from_secs(4 * 3600);
+/// Whoever asks for a reboot has his answer before it.
+pub const POWER_DELAY: Duration = Duration::from_secs(1);
 /// A machine that was told to start anew and did not is told again.
 pub const REBOOT_WAIT: Duration = Duration::from_secs(10 * 60);
 /// Attempts to install a release of the host's OS (state-engine 6.6)...

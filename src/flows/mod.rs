@@ -16,6 +16,7 @@ pub mod api;
 #[cfg(feature = "legacy")]
 pub mod legacy;
 pub mod poll;
+pub mod power;
 pub mod register;
 pub mod report;
 mod rest;

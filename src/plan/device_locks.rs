@@ -28,7 +28,7 @@ pub enum Refusal {
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Refusal::Busy => write!(f, "{UPDATE} or a reboot is under way"),
+            Refusal::Busy => write!(f, "{UPDATE} is under way"),
             Refusal::Lock(refused) => write!(f, "{refused}"),
             Refusal::Engine(error) => write!(f, "{error}"),
         }

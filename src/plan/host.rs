@@ -20,10 +20,10 @@ use crate::model::current::OperatingSystem;
 use crate::model::status::UpdateStatus;
 use crate::model::target::HostTarget;
 use crate::model::{ImageUri, ReleaseUuid};
-use crate::world::system::{Ended, SeenUnit};
+use crate::world::system::{Ended, Power, SeenUnit};
 
-/// What apps wait for while the host is updated (W-14).
-pub const UPDATE: &str = "an update of the host's OS";
+/// What apps wait for while the host is updated or about to start anew (W-14).
+pub const UPDATE: &str = "an update or a reboot of the host";
 
 /// What everyone may look at.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,8 +42,19 @@ pub struct Host {
     pub image: Option<ImageUri>,
     /// Directories whose update locks are held for the host.
     pub held: Vec<Arc<str>>,
+    /// What somebody asked for.
+    pub wish: Option<Wish>,
     /// The host is being changed: of apps nothing is stopped meanwhile.
     pub is_exclusive: bool,
+}
+
+/// What is to become of the host in a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// What.
+    pub power: Power,
+    /// The update locks of all apps are held for that.
+    pub has_locks: bool,
 }
 
 /// One release of the host, as it is stored (state-engine 6.2). What is not in upstream's

@@ -336,3 +336,81 @@ fn issue_8_without_a_bus_apps_go_on_and_with_it_the_host_does_too() {
     let attempts = release(&agent)["install_attempts"].as_u64().unwrap();
     assert!((2..=3).contains(&attempts), "{attempts}");
 }
+
+/// Asks for what becomes of the host; the answer's status and text.
+fn ask(agent: &Agent, path: &str, body: Option<Value>) -> (u16, String) {
+    let (status, said) = agent.call("POST", path, body.as_ref());
+    (status, said.to_string())
+}
+
+#[test]
+fn ac_13_v1_14_v1_16_the_host_is_told_to_start_anew_and_to_go_off() {
+    let _alone = alone();
+    let it = Device::new();
+    it.target(None);
+    let agent = it.agent();
+    agent.wait_for("done");
+    assert_eq!(
+        ask(&agent, "/v1/reboot", None),
+        (202, r#"{"Data":"OK","Error":null}"#.to_owned())
+    );
+    assert!(it.lock().exists(), "under the locks of all apps");
+    it.wait_for_reboot();
+    // Until the host has gone there is nothing else.
+    let (status, said) = ask(&agent, "/v1/shutdown", Some(json!({"force": false})));
+    assert_eq!(status, 423, "{said}");
+    assert!(it.mine.is_running("main"), "the OS stops what runs");
+    agent.kill();
+    let agent = it.agent();
+    agent.wait_for("done");
+    assert_eq!(ask(&agent, "/v3/device/shutdown", None).0, 202);
+    until("the end", || {
+        it.bus.log().contains("PowerOff").then_some(())
+    });
+    assert_eq!(it.bus.log(), "Reboot\nPowerOff\n");
+}
+
+#[test]
+fn ac_15_v1_15_locks_an_update_of_the_host_and_no_bus_are_in_the_way() {
+    let _alone = alone();
+    let mut it = Device::new();
+    it.target(None);
+    let agent = it.agent();
+    agent.wait_for("done");
+    fs::write(it.lock(), "mine").unwrap();
+    let (status, said) = ask(&agent, "/v1/reboot", Some(json!({})));
+    assert!(
+        status == 423 && said.contains(it.lock().to_str().unwrap()),
+        "{said}"
+    );
+    let (status, said) = ask(&agent, "/v3/device/reboot", None);
+    assert!(status == 423 && said.contains("detail"), "{said}");
+    assert_eq!(
+        fs::read_to_string(it.lock()).unwrap(),
+        "mine",
+        "it is left alone"
+    );
+    assert_eq!(ask(&agent, "/v1/reboot", Some(json!({"force": 7}))).0, 400);
+    fs::remove_file(it.lock()).unwrap();
+    let doubts = it.dir.0.join("state-partition");
+    fs::create_dir(&doubts).unwrap();
+    fs::write(doubts.join("rollback-altboot-breadcrumb"), "").unwrap();
+    let waits = r#"{"Data":"","Error":"Waiting for Host OS update to finish"}"#;
+    assert_eq!(ask(&agent, "/v1/reboot", None), (423, waits.to_owned()));
+    assert_eq!(it.bus.log(), "");
+    // By force nothing of that counts.
+    fs::write(it.lock(), "mine").unwrap();
+    assert_eq!(
+        ask(&agent, "/v1/reboot", Some(json!({"force": "true"}))).0,
+        202
+    );
+    it.wait_for_reboot();
+    agent.kill();
+    it.bus.down();
+    let agent = it.agent();
+    let (status, said) = ask(&agent, "/v1/reboot", Some(json!({"force": true})));
+    assert!(
+        status == 500 && said.contains("there is no D-Bus"),
+        "{said}"
+    );
+}

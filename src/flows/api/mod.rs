@@ -8,6 +8,7 @@ use futures_lite::future;
 use crate::base::percent::query_pairs;
 use crate::flows::contract_facts;
 use crate::flows::poll::Trigger;
+use crate::flows::power::{self, Refused};
 use crate::flows::seek::seeker::Options;
 use crate::flows::seek::{Mailbox, local};
 use crate::http::server::{Answering, BodyError, Exchange, Handler, Peer};
@@ -19,6 +20,7 @@ use crate::model::target::AppTarget;
 use crate::plan::board::Board;
 use crate::plan::work::Tools;
 use crate::world::engine::HostFacts;
+use crate::world::system::Power;
 
 pub mod answer;
 #[cfg(feature = "legacy")]
@@ -53,7 +55,7 @@ impl Handler for Api {
     fn handle<'a>(&'a self, exchange: &'a mut Exchange<'_>) -> Answering<'a> {
         #[cfg(feature = "legacy")]
         if let Some(proxy) = &self.proxy
-            && route(exchange.method(), exchange.path()) == Route::Unknown
+            && is_theirs(exchange.method(), exchange.path())
         {
             // Judged there (D-27), and a future of its own: streams are many.
             return Box::pin(proxy.pass(exchange));
@@ -102,6 +104,7 @@ impl Api {
             Route::Status | Route::Device | Route::App(_) => {
                 self.read(&route, exchange.query(), accept).await
             }
+            Route::Power(power) => self.power(power, exchange).await,
             Route::SetApp(_) | Route::RemoveApp(_) if !self.has_user_apps => {
                 let detail = "user apps are left to the legacy supervisor: see --user-apps";
                 Answer::problem(409, accept, detail, &[])
@@ -245,6 +248,34 @@ impl Api {
         }
     }
 
+    /// Asked in the legacy supervisor's form, or in that of the third API (local-api 2.4).
+    async fn power(&self, power: Power, exchange: &mut Exchange<'_>) -> Answer {
+        let is_v3 = exchange.path().starts_with("/v3");
+        let accept = exchange.header("accept").map(str::to_owned);
+        let answer = |status, said: &str| match (is_v3, said) {
+            (true, "") => Answer::empty(status),
+            (true, said) => Answer::problem(status, accept.as_deref(), said, &[]),
+            (false, "") => Answer::json(status, br#"{"Data":"OK","Error":null}"#.to_vec()),
+            (false, said) => {
+                let body = serde_json::json!({"Data": "", "Error": said});
+                Answer::json(status, body.to_string().into_bytes())
+            }
+        };
+        let body = exchange.body(limits::API_BODY_BYTES_MAX).await;
+        let body = body.map_err(|_| "the body is too large or cut short".to_owned());
+        let asked = body.and_then(|body| answer::update_body(&body));
+        let flags = answer::flags(query_pairs(exchange.query()), &["force"]);
+        let force = match (asked, flags) {
+            (Ok((asked, _)), Ok(flags)) => asked || flags[0],
+            (Err(why), _) | (_, Err(why)) => return answer(400, &why),
+        };
+        match power::ask(&self.tools, power, force).await {
+            Ok(()) => answer(202, ""),
+            Err(Refused::Locked(why)) => answer(423, &why),
+            Err(Refused::Failed(why)) => answer(500, &why),
+        }
+    }
+
     /// `POST /v1/update` (D-17).
     async fn update(&self, exchange: &mut Exchange<'_>) -> Answer {
         let failed = |status, message: &str| {
@@ -271,6 +302,17 @@ impl Api {
                 Answer::empty(202)
             }
         }
+    }
+}
+
+/// Whether a request is the legacy supervisor's where there is one: that one also knows the
+/// first API, and its apps.
+#[cfg(feature = "legacy")]
+fn is_theirs(method: &str, path: &str) -> bool {
+    match route(method, path) {
+        Route::Unknown => true,
+        Route::Power(_) | Route::WrongMethod(_) => ["/v1/reboot", "/v1/shutdown"].contains(&path),
+        _ => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Method and path to what is asked for. Pure (local-api 1.2, 1.3).
 
 use crate::base::percent::percent_decode;
+use crate::world::system::Power;
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Route {
     RemoveApp(String),
     /// `POST /v1/update`.
     Update,
+    /// `POST /v1/reboot`, `POST /v3/device/shutdown` and so on.
+    Power(Power),
     /// The path exists, with these methods.
     WrongMethod(&'static str),
     /// The app's uuid is no text.
@@ -38,12 +41,17 @@ pub fn route(method: &str, path: &str) -> Route {
             Route::WrongMethod("GET,HEAD")
         }
     };
+    let only_post = |route| match method {
+        "POST" => route,
+        _ => Route::WrongMethod("POST"),
+    };
     match path {
         "/ping" => only_get(Route::Ping),
         "/v3/status" => only_get(Route::Status),
         "/v3/device" => only_get(Route::Device),
-        "/v1/update" if method == "POST" => Route::Update,
-        "/v1/update" => Route::WrongMethod("POST"),
+        "/v1/update" => only_post(Route::Update),
+        "/v1/reboot" | "/v3/device/reboot" => only_post(Route::Power(Power::Reboot)),
+        "/v1/shutdown" | "/v3/device/shutdown" => only_post(Route::Power(Power::Off)),
         _ => match path.strip_prefix("/v3/device/apps/") {
             Some(segment) if !segment.is_empty() && !segment.contains('/') => app(method, segment),
             _ => Route::Unknown,
@@ -86,6 +94,9 @@ mod tests {
             ("GET", "/v3/device/apps/%ff", Route::BadUuid),
             ("POST", "/v1/update", Route::Update),
             ("GET", "/v1/update", Route::WrongMethod("POST")),
+            ("POST", "/v1/reboot", Route::Power(Power::Reboot)),
+            ("POST", "/v3/device/shutdown", Route::Power(Power::Off)),
+            ("GET", "/v1/shutdown", Route::WrongMethod("POST")),
             ("OPTIONS", "/ping", Route::WrongMethod("GET,HEAD")),
             ("GET", "/", Route::Unknown),
         ];

@@ -20,7 +20,8 @@ mod updates;
 pub async fn lane(tools: Tools, stop: Arc<Cancel>) {
     #[cfg(feature = "hostapp")]
     if let Some(machine) = tools.machine.clone() {
-        return updates::run((tools, machine), stop).await;
+        let asked = crate::flows::power::run(&tools);
+        return future::or(updates::run((tools.clone(), machine), stop), asked).await;
     }
     future::or(stop.wait(), refuse(&tools)).await;
 }
