@@ -1,6 +1,5 @@
 //! `helios check`: judges a document offline, with the code that the agent runs (D-33).
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
@@ -9,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::base::map::Map;
 use crate::engine::container::objects::{network_body, volume_body};
 use crate::engine::container::{Backend, Extra, SupervisorApi, create_body_with};
 use crate::intake::{self, Facts, Intake, Refusal};
@@ -95,7 +95,7 @@ struct Verdict {
     accepted: bool,
     errors: Vec<Fault>,
     warnings: Vec<String>,
-    apps: BTreeMap<String, AppVerdict>,
+    apps: Map<String, AppVerdict>,
 }
 
 #[derive(Default, Serialize)]
@@ -110,19 +110,19 @@ struct AppVerdict {
     board_rev: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     updater: Option<String>,
-    releases: BTreeMap<String, ReleaseVerdict>,
+    releases: Map<String, ReleaseVerdict>,
 }
 
 #[derive(Default, Serialize)]
 struct ReleaseVerdict {
-    services: BTreeMap<ServiceName, ServiceVerdict>,
-    networks: BTreeMap<NetworkName, Box<RawValue>>,
-    volumes: BTreeMap<VolumeName, Box<RawValue>>,
+    services: Map<ServiceName, ServiceVerdict>,
+    networks: Map<NetworkName, Box<RawValue>>,
+    volumes: Map<VolumeName, Box<RawValue>>,
 }
 
 #[derive(Serialize)]
 struct ServiceVerdict {
-    depends_on: BTreeMap<ServiceName, Dependency>,
+    depends_on: Map<ServiceName, Dependency>,
     #[serde(skip_serializing_if = "Option::is_none")]
     create: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -425,7 +425,7 @@ fn wrapped(kind: Kind, uuid: &str, input: &[u8]) -> Result<(Vec<u8>, String), Fa
         |app: &str| format!(r#"{{"name":"{PLACEHOLDER}","apps":{{"{PLACEHOLDER}":{app}}}}}"#);
     let value = match kind {
         Kind::Device => {
-            let members: Option<BTreeMap<String, Box<RawValue>>> = serde_json::from_str(text).ok();
+            let members: Option<Map<String, Box<RawValue>>> = serde_json::from_str(text).ok();
             if let Some((key, _)) = members.and_then(only_device) {
                 return Ok((text.as_bytes().to_vec(), key));
             }
@@ -443,7 +443,7 @@ fn wrapped(kind: Kind, uuid: &str, input: &[u8]) -> Result<(Vec<u8>, String), Fa
 }
 
 /// The one member of a whole response: an object under a key that is none of a device's.
-fn only_device(mut members: BTreeMap<String, Box<RawValue>>) -> Option<(String, Box<RawValue>)> {
+fn only_device(mut members: Map<String, Box<RawValue>>) -> Option<(String, Box<RawValue>)> {
     let (key, value) = members.pop_first()?;
     let whole = members.is_empty()
         && !matches!(&*key, "name" | "apps" | "config")

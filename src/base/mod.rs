@@ -6,6 +6,7 @@ pub mod date;
 pub mod hash;
 pub mod latest;
 pub mod lock;
+pub mod map;
 pub mod mask;
 pub mod percent;
 pub mod random;

@@ -1,7 +1,6 @@
 //! Containers: calls, and what inspect says as a model.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::container::create_body_with;
 use super::container::labels::read_identity;
 use super::images::blame_image;
 use super::{Docker, events, gone_is_done, labels, unreachable};
+use crate::base::map::Map;
 use crate::base::percent::percent_encode_segment;
 use crate::base::{date, hash};
 use crate::limits;
@@ -28,7 +28,7 @@ use crate::world::engine::{
     NewContainer, Owned,
 };
 
-type Labels<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
+type Labels<'a> = Map<Cow<'a, str>, Cow<'a, str>>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -117,7 +117,7 @@ struct RestartPolicy {
 #[serde(rename_all = "PascalCase")]
 struct NetworkSettings<'a> {
     #[serde(borrow, default)]
-    networks: Option<BTreeMap<Cow<'a, str>, serde::de::IgnoredAny>>,
+    networks: Option<Map<Cow<'a, str>, serde::de::IgnoredAny>>,
 }
 
 #[derive(Deserialize)]
@@ -636,7 +636,7 @@ mod tests {
     #[test]
     fn dep_u3_dependencies_go_through_their_label() {
         use crate::model::target::{Condition, Dependency};
-        let mut want = BTreeMap::new();
+        let mut want = Map::new();
         let all = [Condition::Started, Condition::Healthy, Condition::Completed];
         for (condition, name) in all.into_iter().zip(["a", "b", "c"]) {
             for required in [true, false] {

@@ -1,11 +1,10 @@
 //! Images: list, inspect, pull, tag, remove.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::pull::Progress;
 use super::{Docker, failure, gone_is_done, one_line, unreachable};
+use crate::base::map::Map;
 use crate::base::percent::percent_encode_segment;
 use crate::limits;
 use crate::model::ImageUri;
@@ -47,7 +46,7 @@ struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cmd: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    labels: Option<BTreeMap<String, String>>,
+    labels: Option<Map<String, String>>,
 }
 
 impl Docker {

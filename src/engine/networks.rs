@@ -1,6 +1,5 @@
 //! Networks: list, create, remove (state-engine 4.6).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -8,6 +7,7 @@ use serde::Deserialize;
 use super::container::objects::network_body;
 
 use super::{Docker, gone_is_done, labels};
+use crate::base::map::Map;
 use crate::base::percent::percent_encode_segment;
 use crate::model::current::Network;
 use crate::model::{AppUuid, NetworkConfig, NetworkName};
@@ -19,7 +19,7 @@ struct Listed {
     id: String,
     name: String,
     #[serde(default)]
-    labels: Option<BTreeMap<String, String>>,
+    labels: Option<Map<String, String>>,
 }
 
 #[derive(Deserialize)]

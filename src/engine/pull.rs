@@ -1,14 +1,15 @@
 //! Progress lines of a pull to percents of the whole. Pure (R-REG-AUTH-5).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use serde::Deserialize;
+
+use crate::base::map::Map;
 
 /// All layers of one pull.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    layers: BTreeMap<String, Layer>,
+    layers: Map<String, Layer>,
     /// Never falls, however the sizes become known.
     percent: u8,
 }
@@ -94,7 +95,7 @@ impl Progress {
             // "Pulling from ..." has the tag for an id.
             return;
         }
-        let layer = self.layers.entry(id.to_owned()).or_default();
+        let layer = self.layers.or_default(id.to_owned());
         let positive = |number: Option<i64>| number.and_then(|n| u64::try_from(n).ok());
         let current = detail
             .and_then(|detail| positive(detail.current))

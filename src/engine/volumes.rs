@@ -1,12 +1,11 @@
 //! Volumes: list, create, remove (state-engine 4.7).
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
 use super::container::objects::volume_body;
 
 use super::{Docker, gone_is_done, labels};
+use crate::base::map::Map;
 use crate::base::percent::percent_encode_segment;
 use crate::model::{AppUuid, VolumeConfig, VolumeName};
 use crate::world::engine::{EngineError, FoundVolume, Kind};
@@ -23,7 +22,7 @@ struct List {
 struct Listed {
     name: String,
     #[serde(default)]
-    labels: Option<BTreeMap<String, String>>,
+    labels: Option<Map<String, String>>,
 }
 
 impl Docker {

@@ -1,11 +1,10 @@
 //! The host app and the supervisor's own app (target-state 1.5, 4.6).
 
-use std::collections::BTreeMap;
-
 use super::Refusal;
 use super::app::App;
 use super::node::{Node, Path, shown};
 use super::service::{BOARD_REV, UPDATER};
+use crate::base::map::Map;
 use crate::model::target::{HostTarget, SupervisorApp};
 use crate::model::{AppUuid, ImageUri, ReleaseUuid, ServiceName};
 
@@ -61,7 +60,7 @@ pub(super) fn supervisor(uuid: &str, node: Node<'_, '_>) -> Result<Option<Superv
     let app = node.members()?;
     node.member(&app, "releases", |releases| {
         releases.each_member(|release, node| {
-            let mut services = BTreeMap::new();
+            let mut services = Map::new();
             let members = node.members()?;
             node.member(&members, "services", |all| {
                 all.each_member(|name, node| {

@@ -1,12 +1,12 @@
 //! Definitions of networks and volumes (target-state 3.1, 3.2).
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Refusal;
 use super::compose::environment::pairs;
 use super::node::Node;
+use crate::base::map::Map;
 use crate::model::network::{Ipam, Pool};
 use crate::model::{NetworkConfig, VolumeConfig};
 
@@ -97,7 +97,7 @@ pub(super) fn volume(node: Node<'_, '_>) -> Result<VolumeConfig, Refusal> {
 }
 
 /// What the driver `local` of every engine refuses of its options.
-fn check_local(options: &BTreeMap<String, String>) -> Result<(), (&str, &'static str)> {
+fn check_local(options: &Map<String, String>) -> Result<(), (&str, &'static str)> {
     #[rustfmt::skip]
     const NEEDS: &[(&str, &[&str])] =
         &[("device", &["type"]), ("type", &["device"]), ("o", &["device", "type"]), ("size", &[])];
@@ -120,7 +120,7 @@ fn set(place: &mut String, node: Node<'_, '_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn texts(node: Node<'_, '_>) -> Result<BTreeMap<String, String>, Refusal> {
+fn texts(node: Node<'_, '_>) -> Result<Map<String, String>, Refusal> {
     node.map(|node| node.string())
 }
 

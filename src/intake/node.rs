@@ -6,7 +6,6 @@
 //! No error text of the JSON library gets out: it could quote a secret.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
@@ -14,6 +13,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Refusal;
+use crate::base::map::Map;
 
 /// Where a value is in its document. Lives on the stack; becomes text only in a refusal.
 #[derive(Clone, Copy)]
@@ -70,7 +70,7 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
 }
 
 /// The members of an object by key; of a repeated key the last one (target-state 1.6).
-pub(crate) type Members<'d> = BTreeMap<Cow<'d, str>, &'d RawValue>;
+pub(crate) type Members<'d> = Map<Cow<'d, str>, &'d RawValue>;
 
 /// One value of a document.
 #[derive(Clone, Copy)]
@@ -210,11 +210,11 @@ impl<'d, 'p> Node<'d, 'p> {
     }
 
     /// An object as a map, each value read by `read`.
-    pub(crate) fn map<T, F>(&self, mut read: F) -> Result<BTreeMap<String, T>, Refusal>
+    pub(crate) fn map<T, F>(&self, mut read: F) -> Result<Map<String, T>, Refusal>
     where
         F: FnMut(Node<'d, '_>) -> Result<T, Refusal>,
     {
-        let mut map = BTreeMap::new();
+        let mut map = Map::new();
         self.each_member(|key, node| {
             map.insert(key.to_owned(), read(node)?);
             Ok(())
@@ -340,11 +340,11 @@ impl<'de> Deserialize<'de> for MembersOf<'de> {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MembersOf<'de>, A::Error> {
-                let mut members = BTreeMap::new();
+                let mut members = Vec::new();
                 while let Some((Text(key), value)) = map.next_entry()? {
-                    members.insert(key, value);
+                    members.push((key, value));
                 }
-                Ok(MembersOf(members))
+                Ok(MembersOf(members.into()))
             }
         }
         deserializer.deserialize_map(LastWins)

@@ -1,11 +1,10 @@
 //! One release: names, cross-checks, the default network (target-state 1.3, 3.3).
 
-use std::collections::BTreeMap;
-
 use super::compose::PLAIN;
 use super::node::{Node, shown};
 use super::service::{self, DEFAULT_NETWORK, Draft};
 use super::{Reading, Refusal, network};
+use crate::base::map::Map;
 use crate::model::target::ReleaseTarget;
 use crate::model::{NetworkConfig, NetworkName, ServiceName, VolumeConfig, VolumeName};
 
@@ -17,9 +16,9 @@ const FAULTS_MAX: usize = 20;
 /// A release as read.
 #[derive(Default)]
 pub(super) struct Release {
-    pub services: BTreeMap<ServiceName, Draft>,
-    pub networks: BTreeMap<NetworkName, NetworkConfig>,
-    pub volumes: BTreeMap<VolumeName, VolumeConfig>,
+    pub services: Map<ServiceName, Draft>,
+    pub networks: Map<NetworkName, NetworkConfig>,
+    pub volumes: Map<VolumeName, VolumeConfig>,
 }
 
 impl Release {
@@ -122,7 +121,7 @@ impl Release {
     fn cross_check(&mut self, node: Node<'_, '_>, faults: &mut Vec<Refusal>) {
         let services = node.path.key("services");
         let names: Vec<ServiceName> = self.services.keys().cloned().collect();
-        for (name, draft) in &mut self.services {
+        for (name, draft) in self.services.iter_mut() {
             let path = services.key(name);
             let path = path.key("composition");
             let unknown = |field: &str, kind: &str, other: &str| {
@@ -153,7 +152,7 @@ impl Release {
             }
             let depends_on = &mut draft.target.depends_on;
             for other in &draft.shares {
-                depends_on.entry(other.clone()).or_insert(PLAIN);
+                depends_on.or_insert_with(other.clone(), || PLAIN);
             }
             for other in depends_on.keys() {
                 // In name order, as the map that they come from.
@@ -191,7 +190,7 @@ impl Release {
     fn settle_default_network(&mut self) {
         let mut services = self.services.values();
         if services.clone().any(|draft| draft.joins_default) {
-            self.networks.entry(DEFAULT_NETWORK.into()).or_default();
+            self.networks.or_default(DEFAULT_NETWORK.into());
         } else if !self.services.is_empty() && services.all(|draft| draft.networks.is_empty()) {
             self.networks.remove(DEFAULT_NETWORK);
         }
@@ -200,12 +199,12 @@ impl Release {
     /// A service that waits for itself, if there is one.
     fn first_in_a_cycle(&self) -> Option<ServiceName> {
         // Take away what waits for nothing that is left, until nothing changes.
-        let mut waiting: BTreeMap<&ServiceName, usize> = BTreeMap::new();
-        let mut dependents: BTreeMap<&ServiceName, Vec<&ServiceName>> = BTreeMap::new();
+        let mut waiting: Map<&ServiceName, usize> = Map::new();
+        let mut dependents: Map<&ServiceName, Vec<&ServiceName>> = Map::new();
         for (name, draft) in &self.services {
             waiting.insert(name, draft.target.depends_on.len());
             for other in draft.target.depends_on.keys() {
-                dependents.entry(other).or_default().push(name);
+                dependents.or_default(other).push(name);
             }
         }
         let mut free: Vec<&ServiceName> = Vec::new();
@@ -216,7 +215,6 @@ impl Release {
                 .map(|(name, _)| *name),
         );
         while let Some(name) = free.pop() {
-            waiting.remove(name);
             for dependent in dependents.get(name).into_iter().flatten() {
                 if let Some(left) = waiting.get_mut(dependent) {
                     *left -= 1;
@@ -226,7 +224,8 @@ impl Release {
                 }
             }
         }
-        waiting.into_keys().next().cloned()
+        let mut left = waiting.into_iter().filter(|(_, left)| *left > 0);
+        left.next().map(|(name, _)| name.clone())
     }
 
     /// Takes out optional services whose contract is unmet; nothing waits for them.
@@ -239,7 +238,7 @@ impl Release {
             .collect();
         for name in dropped {
             self.services.remove(&name);
-            for (other, draft) in &mut self.services {
+            for (other, draft) in self.services.iter_mut() {
                 draft.target.depends_on.remove(&name);
                 if draft.shares.contains(&name) {
                     faults.push(node.refuse(format!(

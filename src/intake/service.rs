@@ -1,6 +1,5 @@
 //! One service of a release: composition and service level together (target-state 1.2, 2.5).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use super::compose::{self, environment::variables};
 use super::contract;
 use super::node::{Members, Node, shown};
 use super::{Reading, Refusal};
+use crate::base::map::{Map, Set};
 use crate::limits;
 use crate::model::config::environment::is_on;
 use crate::model::config::{Attachments, Endpoint};
@@ -33,7 +33,7 @@ pub(super) const DEFAULT_NETWORK: &str = "default";
 pub(super) struct Draft {
     pub target: ServiceTarget,
     pub networks: Vec<NetworkName>,
-    pub volumes: BTreeSet<VolumeName>,
+    pub volumes: Set<VolumeName>,
     /// Addresses it wants for itself.
     pub addresses: Vec<(NetworkName, IpAddr)>,
     /// Services that lend it a namespace.
@@ -164,7 +164,7 @@ pub(super) fn read(
 
 /// The update strategy that the labels ask for; what means nothing is the default
 /// (target-state 4.3).
-fn strategy(labels: &BTreeMap<String, String>) -> Strategy {
+fn strategy(labels: &Map<String, String>) -> Strategy {
     let label = |name: &str| {
         let prefixes = ["io.balena.update.", "io.resin.update."].iter();
         prefixes
@@ -260,7 +260,7 @@ mod tests {
             let labels = labels
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            let labels: BTreeMap<_, _> = labels.collect();
+            let labels: Map<_, _> = labels.collect();
             assert_eq!(strategy(&labels), want, "{labels:?}");
         }
     }

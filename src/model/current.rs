@@ -1,6 +1,5 @@
 //! What is: the device as the engine shows it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::status::{ContainerStatus, Health};
@@ -9,6 +8,7 @@ use super::{
     AppUuid, ImageUri, NetworkConfig, NetworkName, ReleaseUuid, ServiceName, VolumeConfig,
     VolumeName,
 };
+use crate::base::map::Map;
 
 /// The device as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,9 +20,9 @@ pub struct Device {
     /// The host OS, when it is known.
     pub host: Option<OperatingSystem>,
     /// All images on the engine that have a name, by normalised reference.
-    pub images: BTreeMap<ImageUri, Image>,
+    pub images: Map<ImageUri, Image>,
     /// Apps by uuid.
-    pub apps: BTreeMap<AppUuid, App>,
+    pub apps: Map<AppUuid, App>,
 }
 
 /// What the host runs.
@@ -59,13 +59,13 @@ pub struct App {
     /// The target release that was refused.
     pub rejected: Option<ReleaseUuid>,
     /// Every container of the app, by engine name.
-    pub containers: BTreeMap<Arc<str>, Container>,
+    pub containers: Map<Arc<str>, Container>,
     /// Networks of the app by name in the release.
-    pub networks: BTreeMap<NetworkName, Network>,
+    pub networks: Map<NetworkName, Network>,
     /// Further networks of a name that is taken: only one is wanted (FD-21).
     pub spare_networks: Vec<(NetworkName, Arc<str>)>,
     /// Volumes of the app by engine name.
-    pub volumes: BTreeMap<Arc<str>, Volume>,
+    pub volumes: Map<Arc<str>, Volume>,
 }
 
 /// One container of ours.
@@ -84,7 +84,7 @@ pub struct Container {
     /// The engine's id of the image that it runs.
     pub image_id: Arc<str>,
     /// What it waits for, from its label.
-    pub depends_on: BTreeMap<ServiceName, Dependency>,
+    pub depends_on: Map<ServiceName, Dependency>,
     /// What it does right now.
     pub status: ContainerStatus,
     /// It counts as stopped and holds on to all that it has: its ports, its networks.

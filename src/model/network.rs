@@ -1,8 +1,8 @@
 //! What a network is asked to be (target-state 3.1).
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
+
+use crate::base::map::Map;
 
 /// A network as requested. Its JSON is the identity label and the API's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,8 +10,8 @@ pub struct NetworkConfig {
     /// `bridge` unless the document says otherwise.
     pub driver: String,
     /// Options of the driver.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub driver_opts: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub driver_opts: Map<String, String>,
     /// Whether the engine gives out IPv6 addresses.
     #[serde(default)]
     pub enable_ipv6: bool,
@@ -19,8 +19,8 @@ pub struct NetworkConfig {
     #[serde(default)]
     pub internal: bool,
     /// The document's labels.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub labels: Map<String, String>,
     /// Address management.
     #[serde(default)]
     pub ipam: Ipam,
@@ -33,10 +33,10 @@ impl Default for NetworkConfig {
     fn default() -> Self {
         NetworkConfig {
             driver: "bridge".to_owned(),
-            driver_opts: BTreeMap::new(),
+            driver_opts: Map::new(),
             enable_ipv6: false,
             internal: false,
-            labels: BTreeMap::new(),
+            labels: Map::new(),
             ipam: Ipam::default(),
             config_only: false,
         }
@@ -52,8 +52,8 @@ pub struct Ipam {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub config: Vec<Pool>,
     /// Options of the driver.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub options: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub options: Map<String, String>,
 }
 
 impl Default for Ipam {
@@ -61,7 +61,7 @@ impl Default for Ipam {
         Ipam {
             driver: "default".to_owned(),
             config: Vec::new(),
-            options: BTreeMap::new(),
+            options: Map::new(),
         }
     }
 }
@@ -79,6 +79,6 @@ pub struct Pool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_range: Option<String>,
     /// Addresses that are taken.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub aux_addresses: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub aux_addresses: Map<String, String>,
 }

@@ -1,6 +1,5 @@
 //! What should be: a checked target.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use super::{
     AppUuid, ImageUri, NetworkConfig, NetworkName, ReleaseUuid, ServiceConfig, ServiceName,
     VolumeConfig, VolumeName,
 };
+use crate::base::map::{Map, Set};
 
 /// The target of the whole device.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,11 +19,11 @@ pub struct DeviceTarget {
     /// What the document's `config` says to the agent (D-40).
     pub knobs: Knobs,
     /// User apps by uuid. Host apps are in `host`; the supervisor's own app is not here (D-09).
-    pub apps: BTreeMap<AppUuid, AppTarget>,
+    pub apps: Map<AppUuid, AppTarget>,
     /// The host OS release, if the document names a good one.
     pub host: Option<HostTarget>,
     /// Host apps that cannot be used: the host keeps its release (D-16).
-    pub refused_hosts: BTreeMap<AppUuid, Rejection>,
+    pub refused_hosts: Map<AppUuid, Rejection>,
     /// The supervisor's own app, reported and never planned (D-09).
     pub supervisor: Option<SupervisorApp>,
 }
@@ -76,11 +76,11 @@ pub struct Rejection {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReleaseTarget {
     /// Services by name.
-    pub services: BTreeMap<ServiceName, ServiceTarget>,
+    pub services: Map<ServiceName, ServiceTarget>,
     /// Networks by name, the implicit `default` included where a service needs it.
-    pub networks: BTreeMap<NetworkName, NetworkConfig>,
+    pub networks: Map<NetworkName, NetworkConfig>,
     /// Volumes by name.
-    pub volumes: BTreeMap<VolumeName, VolumeConfig>,
+    pub volumes: Map<VolumeName, VolumeConfig>,
 }
 
 /// What one service is to be.
@@ -95,7 +95,7 @@ pub struct ServiceTarget {
     /// What its configuration names of the release.
     pub uses: Uses,
     /// What it waits for before it starts, in name order.
-    pub depends_on: BTreeMap<ServiceName, Dependency>,
+    pub depends_on: Map<ServiceName, Dependency>,
     /// `false`: the container is to exist and not to run.
     pub running: bool,
     /// How its next container takes over from the last.
@@ -139,7 +139,7 @@ impl Uses {
 }
 
 fn each_once<T: Ord>(names: impl Iterator<Item = T>) -> Box<[T]> {
-    let names: BTreeSet<T> = names.collect();
+    let names: Set<T> = names.collect();
     names.into_iter().collect()
 }
 
@@ -216,5 +216,5 @@ pub struct SupervisorApp {
     /// Its release.
     pub release: ReleaseUuid,
     /// Its services and their images.
-    pub services: BTreeMap<ServiceName, ImageUri>,
+    pub services: Map<ServiceName, ImageUri>,
 }

@@ -1,8 +1,8 @@
 //! What a volume is asked to be (target-state 3.2).
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
+
+use crate::base::map::Map;
 
 /// A volume as requested. Its JSON is the identity label and the API's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,19 +10,19 @@ pub struct VolumeConfig {
     /// `local` unless the document says otherwise.
     pub driver: String,
     /// Options of the driver.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub driver_opts: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub driver_opts: Map<String, String>,
     /// The document's labels; a change of them alone changes nothing (D-12).
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub labels: Map<String, String>,
 }
 
 impl Default for VolumeConfig {
     fn default() -> Self {
         VolumeConfig {
             driver: "local".to_owned(),
-            driver_opts: BTreeMap::new(),
-            labels: BTreeMap::new(),
+            driver_opts: Map::new(),
+            labels: Map::new(),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What everyone may look at: the device as it is, its target, and what is in the way.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::host::{self, Host};
 use super::work::Cancel;
 use crate::base::backoff::Backoff;
 use crate::base::latest::Latest;
+use crate::base::map::{Map, Set};
 use crate::base::uptime::Uptime;
 use crate::limits;
 use crate::model::current::{Container, Device};
@@ -39,17 +40,17 @@ pub struct Board {
     /// The last accepted target, local edits included.
     pub target: Option<Arc<DeviceTarget>>,
     /// Apps of the last target from the backend: the ones it is told about.
-    pub authorized: Option<BTreeSet<AppUuid>>,
+    pub authorized: Option<Set<AppUuid>>,
     /// Releases that the backend named, in a former run too: it knows no others, and one
     /// that it does not know spoils a whole report (remote-api 3.3).
-    pub known_releases: BTreeSet<ReleaseUuid>,
+    pub known_releases: Set<ReleaseUuid>,
     /// Images that are being pulled or about to be, and what makes an end of that. A pull
     /// belongs to no apply.
-    pub pulls: BTreeMap<ImageUri, Arc<Cancel>>,
+    pub pulls: Map<ImageUri, Arc<Cancel>>,
     /// What failed and when it is tried again.
-    pub troubles: BTreeMap<Part, Trouble>,
+    pub troubles: Map<Part, Trouble>,
     /// Containers, by name, that an action of ours is changing right now.
-    pub busy: BTreeSet<Arc<str>>,
+    pub busy: Set<Arc<str>>,
     /// Containers, by name, that an action of ours changed a moment ago: their
     /// events may still be on the way.
     pub recent: VecDeque<(Arc<str>, Uptime)>,
@@ -58,7 +59,7 @@ pub struct Board {
     /// Which engine answers, in which version.
     pub engine: Option<Arc<str>>,
     /// Services whose container is being made right now.
-    pub installing: BTreeSet<(AppUuid, ServiceName)>,
+    pub installing: Set<(AppUuid, ServiceName)>,
     /// Update locks by app: those held, and one that somebody else holds.
     pub locks: Vec<(AppUuid, Locks)>,
     /// Services whose new container runs beside the old one.
@@ -66,7 +67,7 @@ pub struct Board {
     /// Images of ours that could not be written down as such yet (FD-09).
     pub unmarked: Vec<ImageUri>,
     /// How far each app's lane is. Empty before the first target.
-    pub lanes: BTreeMap<AppUuid, Lane>,
+    pub lanes: Map<AppUuid, Lane>,
     /// The update of the host's OS.
     pub host: Host,
     /// A target was accepted and its lanes are not on the board yet.
@@ -84,19 +85,19 @@ pub struct Board {
     /// Not so before the first target from the backend.
     pub is_complete: bool,
     /// Apps that a local call removed.
-    pub deleted: BTreeSet<AppUuid>,
+    pub deleted: Set<AppUuid>,
 }
 
 /// Containers, by id, of which something is known beside what the engine says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
     /// Someone else stopped it (D-21).
-    pub disturbed: BTreeSet<Arc<str>>,
+    pub disturbed: Set<Arc<str>>,
     /// Somebody changed it since it was made (D-11).
-    pub drifted: BTreeSet<Arc<str>>,
+    pub drifted: Set<Arc<str>>,
     /// What it depends on was made again, and it asked to be restarted then (GAP-26), unless
     /// it has started again since; with [`Container::started`] of that moment.
-    pub outdated: BTreeMap<Arc<str>, u64>,
+    pub outdated: Map<Arc<str>, u64>,
     /// The beginning of the id of the container that this agent runs in, if it runs in one.
     pub own: Option<Arc<str>>,
 }

@@ -1,6 +1,5 @@
 //! Brings one app to its target: window after window until nothing is left.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_lite::future;
@@ -10,6 +9,7 @@ use super::rules::{self, Agenda, ByService, PartName, Situation, Wait};
 use super::window::{self, Ended};
 use super::work::{Active, Work};
 use super::{drift, images, read};
+use crate::base::map::Map;
 use crate::base::uptime::Uptime;
 use crate::model::current::App;
 use crate::model::status::ContainerStatus;
@@ -114,7 +114,7 @@ pub fn reasons(
     release: Option<(&ReleaseUuid, &ReleaseTarget)>,
     leaves: bool,
     now: Uptime,
-) -> BTreeMap<String, Wait> {
+) -> Map<String, Wait> {
     look(board, app, release, (leaves, true), now).waiting
 }
 
@@ -191,7 +191,7 @@ fn is_replaced(board: &Board) -> bool {
 }
 
 /// What of an app runs, and waits.
-fn still_running(app: &App) -> BTreeMap<String, Wait> {
+fn still_running(app: &App) -> Map<String, Wait> {
     let all = app.containers.values();
     let runs = all.filter(|found| found.status == ContainerStatus::Running);
     runs.map(|found| (format!("service '{}'", found.service), Wait::Move))
@@ -329,7 +329,7 @@ impl Work {
             self.tools.board.change(|board| {
                 board.device.apps.remove(&self.app);
                 // What it had may be what others failed for: a port, a device.
-                for (part, trouble) in &mut board.troubles {
+                for (part, trouble) in board.troubles.iter_mut() {
                     if matches!(part, Part::Service(..)) {
                         trouble.retry_at = Uptime::default();
                     }

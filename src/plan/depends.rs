@@ -1,9 +1,8 @@
 //! What a service waits for (target-state 2.10). Pure.
 
-use std::collections::BTreeMap;
-
 use super::rules::{PartName, Situation, Wait, has_to_run, stage, successor};
 use super::stage::Step;
+use crate::base::map::Map;
 use crate::model::current::Container;
 use crate::model::status::{ContainerStatus, Health};
 use crate::model::target::{Condition, Dependency, ReleaseTarget, ServiceTarget};
@@ -63,7 +62,7 @@ fn dependency(
 /// that depends on them, and which: compose's order, backwards. One that failed to stop is not
 /// waited for (FD-20), and neither is anybody in a circle.
 #[must_use]
-pub(super) fn stop_later(situation: &Situation<'_>) -> BTreeMap<ServiceName, ServiceName> {
+pub(super) fn stop_later(situation: &Situation<'_>) -> Map<ServiceName, ServiceName> {
     let is_to_stop = |service: &ServiceName, target: Option<&ServiceTarget>| {
         // What has to be made first may need what others give up.
         let is_next = situation
@@ -80,7 +79,7 @@ pub(super) fn stop_later(situation: &Situation<'_>) -> BTreeMap<ServiceName, Ser
         .flat_map(|(.., all)| all.iter().map(|(_, found)| *found))
         .filter(|found| found.is_up() && !situation.marks.is_own(found))
         .collect();
-    let mut later = BTreeMap::new();
+    let mut later = Map::new();
     for found in &stopping {
         let needs = |other: &&&Container| {
             other.service != found.service && other.depends_on.contains_key(&found.service)

@@ -4,7 +4,6 @@
 //! reached its target; that is kept on disk only. Another version of the engine may use
 //! other words for the same: then they are taken down anew, and nothing is done.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::board::Lane;
 use super::read::{app_dir, document};
 use super::work::Tools;
+use crate::base::map::{Map, Set};
 use crate::model::AppUuid;
 
 /// What one app's containers were like when it was at its target.
@@ -19,7 +19,7 @@ use crate::model::AppUuid;
 struct Record {
     engine: String,
     /// By container id, in hex.
-    containers: BTreeMap<String, String>,
+    containers: Map<String, String>,
 }
 
 fn path(app: &AppUuid) -> String {
@@ -36,7 +36,7 @@ pub async fn remember(tools: &Tools, app: &AppUuid) {
     let known = document::<Record>(tools, &path).await;
     let known = known.filter(|record| record.engine == *engine);
     let mut known = known.map(|record| record.containers).unwrap_or_default();
-    let containers: BTreeMap<String, String> = tools.board.look(|board| {
+    let containers: Map<String, String> = tools.board.look(|board| {
         let found = board.device.apps.get(app);
         let found = found.into_iter().flat_map(|app| app.containers.values());
         found
@@ -65,7 +65,7 @@ pub async fn look(tools: &Tools) {
     let apps: Vec<AppUuid> = tools
         .board
         .look(|board| board.device.apps.keys().cloned().collect());
-    let mut drifted: BTreeSet<Arc<str>> = BTreeSet::new();
+    let mut drifted: Set<Arc<str>> = Set::new();
     for app in apps {
         let known = document::<Record>(tools, &path(&app)).await;
         let Some(known) = known.filter(|record| record.engine == *engine) else {

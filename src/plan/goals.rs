@@ -3,14 +3,13 @@
 //! The statements here are those of D-16, D-20, FD-06 and the update strategies
 //! (target-state 7.1).
 
-use std::collections::BTreeMap;
-
 use super::depends::{dependencies, in_dependency_order};
 use super::names::{container_name, container_name_long, volume_name};
 use super::rules::{
     Agenda, PartName, Situation, Wait, add, has_to_run, is_stale, lender, stage, successor,
 };
 use super::stage::{Stage, Step};
+use crate::base::map::Map;
 use crate::model::current::Network;
 use crate::model::status::ContainerStatus;
 use crate::model::target::{ReleaseTarget, ServiceTarget, Strategy, Uses};
@@ -19,7 +18,7 @@ use crate::model::{NetworkName, ReleaseUuid, ServiceName};
 /// Services of the release, dependencies first.
 pub(super) fn add_services(
     situation: &Situation<'_>,
-    later: &BTreeMap<ServiceName, ServiceName>,
+    later: &Map<ServiceName, ServiceName>,
     all_images: bool,
     agenda: &mut Agenda,
 ) {
@@ -285,7 +284,7 @@ fn storage_is_there(situation: &Situation<'_>, uses: &Uses, release: &ReleaseTar
 /// Services that have containers and are not in the target.
 pub(super) fn add_leaving(
     situation: &Situation<'_>,
-    later: &BTreeMap<ServiceName, ServiceName>,
+    later: &Map<ServiceName, ServiceName>,
     all_images: bool,
     agenda: &mut Agenda,
 ) {

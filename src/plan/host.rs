@@ -9,12 +9,12 @@
 //! * Nothing is begun beside apps that are being changed, and nothing is started or rebooted
 //!   without the update locks of all of them (W-14).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::board::{Board, Lane};
+use crate::base::map::Map;
 use crate::limits::{CLOCK_FLOOR_SECS, HOST_ATTEMPTS_MAX, HOST_ATTEMPTS_RESET_SECS};
 use crate::model::current::OperatingSystem;
 use crate::model::status::UpdateStatus;
@@ -31,7 +31,7 @@ pub struct Host {
     /// How far the update is; `None` while no target says anything of the host.
     pub lane: Option<Lane>,
     /// What is known of releases of the host app.
-    pub releases: BTreeMap<ReleaseUuid, Record>,
+    pub releases: Map<ReleaseUuid, Record>,
     /// The target, where the rest of it is left to somebody else (D-08).
     pub beside: Option<Arc<HostTarget>>,
     /// Who has the rest is at work on it.

@@ -1,11 +1,11 @@
 //! The engine as a [`Device`]: what is, read afresh.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::board::Lane;
 use super::work::Tools;
 use crate::base::hash;
+use crate::base::map::{Map, Set};
 use crate::model::current::{App, Container, Device, Image, Network, Volume};
 use crate::model::target::{AppRelease, DeviceTarget};
 use crate::model::{AppUuid, ImageUri, NetworkName, VolumeName};
@@ -35,23 +35,17 @@ const STALE_READS_MAX: usize = 3;
 async fn read_device(tools: &Tools, anyway: bool) -> Result<bool, EngineError> {
     let touched = tools.board.look(|board| board.touched);
     let mut images = images(tools).await?;
-    let mut apps: BTreeMap<AppUuid, App> = BTreeMap::new();
+    let mut apps: Map<AppUuid, App> = Map::new();
     for (app, (name, container)) in tools.engine.containers().await? {
-        apps.entry(app)
-            .or_default()
-            .containers
-            .insert(name, container);
+        apps.or_default(app).containers.insert(name, container);
     }
     for (app, (name, network)) in tools.engine.networks().await? {
-        add_network(apps.entry(app).or_default(), name, network);
+        add_network(apps.or_default(app), name, network);
     }
     let target = tools.board.look(|board| board.target.clone());
     for volume in tools.engine.volumes().await? {
         if let Some((app, oci_name, volume)) = attribute(volume, target.as_deref()) {
-            apps.entry(app)
-                .or_default()
-                .volumes
-                .insert(oci_name, volume);
+            apps.or_default(app).volumes.insert(oci_name, volume);
         }
     }
     let known = known_apps(tools).await;
@@ -72,7 +66,7 @@ async fn read_device(tools: &Tools, anyway: bool) -> Result<bool, EngineError> {
         // What is being pulled is on no list yet.
         for uri in board.pulls.keys() {
             if let Some(image) = device.images.remove(uri) {
-                images.entry(uri.clone()).or_insert(image);
+                images.or_insert_with(uri.clone(), || image);
             }
         }
         device.images = images;
@@ -85,10 +79,10 @@ async fn read_device(tools: &Tools, anyway: bool) -> Result<bool, EngineError> {
 }
 
 /// Whether containers are gone.
-fn has_lost(before: &BTreeMap<AppUuid, App>, now: &BTreeMap<AppUuid, App>) -> bool {
-    let all = |apps: &BTreeMap<AppUuid, App>| {
+fn has_lost(before: &Map<AppUuid, App>, now: &Map<AppUuid, App>) -> bool {
+    let all = |apps: &Map<AppUuid, App>| {
         let all = apps.values().flat_map(|app| app.containers.values());
-        all.map(|found| found.id.clone()).collect::<BTreeSet<_>>()
+        all.map(|found| found.id.clone()).collect::<Set<_>>()
     };
     !all(before).is_subset(&all(now))
 }
@@ -108,7 +102,7 @@ pub async fn app(tools: &Tools, uuid: &AppUuid) -> Result<(), EngineError> {
 
 async fn read_app(tools: &Tools, uuid: &AppUuid, anyway: bool) -> Result<bool, EngineError> {
     let touched = tools.board.look(|board| board.touched);
-    let mut containers: BTreeMap<Arc<str>, Container> = BTreeMap::new();
+    let mut containers: Map<Arc<str>, Container> = Map::new();
     for (app, (name, container)) in tools.engine.containers().await? {
         if app == *uuid {
             containers.insert(name, container);
@@ -131,7 +125,7 @@ async fn read_app(tools: &Tools, uuid: &AppUuid, anyway: bool) -> Result<bool, E
         if board.touched != touched && !anyway {
             return false;
         }
-        let app = board.device.apps.entry(uuid.clone()).or_default();
+        let app = board.device.apps.or_default(uuid.clone());
         app.containers = containers;
         app.networks = storage.networks;
         app.spare_networks = storage.spare_networks;
@@ -153,9 +147,9 @@ fn add_network(app: &mut App, name: NetworkName, mut found: Network) {
 }
 
 /// All images that have a name, and what the names of the target resolve to (W-38).
-async fn images(tools: &Tools) -> Result<BTreeMap<ImageUri, Image>, EngineError> {
-    let mut images = BTreeMap::new();
-    let mut configs: BTreeMap<Arc<str>, Option<Arc<str>>> = tools.board.look(|board| {
+async fn images(tools: &Tools) -> Result<Map<ImageUri, Image>, EngineError> {
+    let mut images = Map::new();
+    let mut configs: Map<Arc<str>, Option<Arc<str>>> = tools.board.look(|board| {
         let known = board.device.images.values();
         known
             .filter_map(|image| Some((image.id.clone()?, image.config.clone())))
@@ -332,7 +326,7 @@ pub(crate) async fn document<T: serde::de::DeserializeOwned>(
 }
 
 fn name_apps(
-    apps: &mut BTreeMap<AppUuid, App>,
+    apps: &mut Map<AppUuid, App>,
     before: &Device,
     known: &[Known],
     target: Option<&DeviceTarget>,
@@ -344,7 +338,7 @@ fn name_apps(
         releases,
     } in known
     {
-        let app = apps.entry(uuid.clone()).or_default();
+        let app = apps.or_default(uuid.clone());
         app.id = *id;
         app.name.clone_from(name);
         app.installed = releases.first().map(|release| release.as_str().into());
@@ -352,7 +346,7 @@ fn name_apps(
     // An app of which nothing is there yet has its refusal to show (HL-25).
     for (uuid, app) in target.into_iter().flat_map(|target| &target.apps) {
         if matches!(app.release, AppRelease::Rejected(_)) {
-            apps.entry(uuid.clone()).or_default();
+            apps.or_default(uuid.clone());
         }
     }
     for (uuid, app) in apps.iter_mut() {

@@ -1,7 +1,6 @@
 //! Why a container is replaced, in words (FD-37). Pure.
 
-use std::collections::BTreeMap;
-
+use crate::base::map::Map;
 use crate::model::current::Container;
 use crate::model::status::ContainerStatus;
 use crate::model::target::ServiceTarget;
@@ -27,13 +26,13 @@ pub(super) fn of(found: &Container, target: &ServiceTarget) -> String {
 
 /// The names of the fields that differ; never their values, which may be secret.
 fn changed_fields(old: &str, new: &str) -> String {
-    type Fields<'a> = BTreeMap<String, &'a serde_json::value::RawValue>;
+    type Fields<'a> = Map<String, &'a serde_json::value::RawValue>;
     let read = |text| serde_json::from_str::<Fields<'_>>(text).unwrap_or_default();
     let (old, new) = (read(old), read(new));
     let differs = |name: &&String| {
         old.get(*name).map(|value| value.get()) != new.get(*name).map(|value| value.get())
     };
-    let names: std::collections::BTreeSet<_> = old
+    let names: crate::base::map::Set<_> = old
         .keys()
         .chain(new.keys())
         .filter(differs)

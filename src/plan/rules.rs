@@ -2,9 +2,9 @@
 //!
 //! The statements here are those of D-11, D-12, D-16, D-20, D-21 and D-37.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::base::map::Map;
 use crate::limits::WINDOW_MAX;
 use crate::model::current::{App, Container, Network, Restart};
 use crate::model::status::ContainerStatus;
@@ -136,13 +136,13 @@ pub enum PartName<'a> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Agenda {
     /// Networks: now, then.
-    pub networks: BTreeMap<String, (Option<u8>, Option<u8>)>,
+    pub networks: Map<String, (Option<u8>, Option<u8>)>,
     /// Volumes by engine name: now, then.
-    pub volumes: BTreeMap<String, (Option<u8>, Option<u8>)>,
+    pub volumes: Map<String, (Option<u8>, Option<u8>)>,
     /// Services: now, then.
-    pub services: BTreeMap<String, (Option<u8>, Option<u8>)>,
+    pub services: Map<String, (Option<u8>, Option<u8>)>,
     /// Parts that are not there yet and may not go on, with the reason.
-    pub waiting: BTreeMap<String, Wait>,
+    pub waiting: Map<String, Wait>,
     /// Something of it stops, renames or removes what runs: not without update locks.
     pub needs_locks: bool,
 }

@@ -1,6 +1,5 @@
 //! The jobs of a service's containers.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::reason;
 use super::rules::{self, Situation};
 use super::sweep;
 use super::work::{Busy, Tools, Work};
+use crate::base::map::Map;
 use crate::limits;
 use crate::model::current::{App, Container, Identity, Restart};
 use crate::model::status::ContainerStatus;
@@ -272,7 +272,7 @@ impl Work {
         &self,
         config: &ServiceConfig,
         release: (&ReleaseUuid, &ReleaseTarget),
-    ) -> BTreeMap<String, String> {
+    ) -> Map<String, String> {
         self.situation(|situation| {
             let id = |name: &str| {
                 let (_, lender) = rules::lender(situation, name, release)?;

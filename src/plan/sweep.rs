@@ -3,11 +3,10 @@
 //! What was pulled is written down, so that images which somebody loaded by hand
 //! are never touched, and marks survive a restart.
 
-use std::collections::BTreeSet;
-
 use super::board::Board;
 use super::work::Tools;
 use crate::base::hash;
+use crate::base::map::Set;
 use crate::model::ImageUri;
 use crate::model::target::{AppRelease, DeviceTarget};
 use crate::world::engine::Kind;
@@ -64,7 +63,7 @@ pub(super) async fn is_ours(tools: &Tools, uri: &ImageUri) -> bool {
 
 /// Every image that the target names.
 #[must_use]
-pub fn wanted(target: &DeviceTarget) -> BTreeSet<ImageUri> {
+pub fn wanted(target: &DeviceTarget) -> Set<ImageUri> {
     let releases = target.apps.values().filter_map(|app| match &app.release {
         AppRelease::Wanted(_, release) => Some(release),
         AppRelease::None | AppRelease::Rejected(_) => None,
@@ -74,7 +73,7 @@ pub fn wanted(target: &DeviceTarget) -> BTreeSet<ImageUri> {
 }
 
 /// What may not go now: what the accepted target names, and what containers of ours run.
-fn used(board: &Board) -> BTreeSet<ImageUri> {
+fn used(board: &Board) -> Set<ImageUri> {
     let mut used = board.target.as_deref().map(wanted).unwrap_or_default();
     // One that is pulled for an older target goes when its pull has ended.
     used.extend(board.pulls.keys().cloned());

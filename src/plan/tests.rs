@@ -1,11 +1,10 @@
 //! The rules as tables: what is, what should be, and what may be done now.
 
-use std::collections::BTreeMap;
-
 use super::board::Marks;
 use super::names::{container_name_long, is_right_name, volume_name};
 use super::rules::{Agenda, PartName, Situation, Wait, agenda, has_to_run, stage};
 use super::stage::{Stage, Step, network};
+use crate::base::map::Map;
 use crate::limits::WINDOW_MAX;
 use crate::model::current::{App, Container, Identity, Network, Restart, Volume};
 use crate::model::status::{ContainerStatus, Health};
@@ -105,7 +104,7 @@ fn target(image: &str) -> ServiceTarget {
         image: ImageUri::parse(image).unwrap(),
         config: ServiceConfig::default().to_json().into(),
         uses: Uses::default(),
-        depends_on: BTreeMap::new(),
+        depends_on: Map::new(),
         running: true,
         strategy: Strategy::default(),
     }
@@ -138,7 +137,7 @@ fn container(service: &str, target: &ServiceTarget, status: ContainerStatus) -> 
             config: target.config.clone(),
         }),
         image_id: "sha256:1".into(),
-        depends_on: BTreeMap::new(),
+        depends_on: Map::new(),
         status,
         exit_code: Some(0),
         health: Health::None,
@@ -459,7 +458,7 @@ fn a_window_is_bounded_and_dependencies_come_first() {
     assert!(
         agenda.services.contains_key("s19"),
         "{:?}",
-        agenda.services.keys()
+        agenda.services.keys().collect::<Vec<_>>()
     );
     assert_eq!(agenda.waiting["service 's18'"], Wait::Order);
 }

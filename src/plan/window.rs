@@ -94,7 +94,7 @@ fn plan(
 type Change = (Option<u8>, Option<u8>);
 
 fn window(agenda: &Agenda, side: impl Fn(Change) -> Option<u8>) -> Window {
-    let pick = |parts: &std::collections::BTreeMap<String, Change>| {
+    let pick = |parts: &crate::base::map::Map<String, Change>| {
         let known = parts
             .iter()
             .filter_map(|(name, change)| Some((name.clone(), side(*change)?)));

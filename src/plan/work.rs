@@ -1,6 +1,5 @@
 //! What the jobs work with: the engine, the board, and the app they are about.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use event_listener::{Event, listener};
 
 use super::board::{Board, Part, Shared, Trouble};
 use crate::base::backoff::Backoff;
+use crate::base::map::Set;
 use crate::limits;
 use crate::model::current::{App, Container};
 use crate::model::target::{AppRelease, AppTarget, ReleaseTarget};
@@ -91,7 +91,7 @@ pub struct Work {
     /// Whether locks of services are disregarded; shared by all apps of an apply.
     pub force: Arc<AtomicBool>,
     /// Containers, by id, that were stopped to make room for a successor (FD-14).
-    pub stopped: Mutex<BTreeSet<Arc<str>>>,
+    pub stopped: Mutex<Set<Arc<str>>>,
 }
 
 /// Why a job ended early. The reason is on the board already.
@@ -160,7 +160,7 @@ impl Work {
     pub fn change<R>(&self, set: impl FnOnce(&mut App) -> R) -> R {
         self.tools.board.change(|board| {
             board.touched += 1;
-            set(board.device.apps.entry(self.app.clone()).or_default())
+            set(board.device.apps.or_default(self.app.clone()))
         })
     }
 
@@ -256,14 +256,7 @@ impl Tools {
         let now = self.clock.now();
         let chance = fastrand::f64();
         let delay = self.board.change(|board| {
-            let trouble = board
-                .troubles
-                .entry(part.clone())
-                .or_insert_with(|| Trouble {
-                    said: "".into(),
-                    backoff: Backoff::new(self.retry, limits::BACKOFF_MAX),
-                    retry_at: now,
-                });
+            let trouble = self.trouble_of(board, part, now);
             let first = first.filter(|_| trouble.backoff.failures() == 0);
             let delay = trouble.backoff.failed(chance).min(wait_max);
             let delay = first.unwrap_or(delay);
@@ -281,17 +274,25 @@ impl Tools {
         );
     }
 
+    fn trouble_of<'b>(
+        &self,
+        board: &'b mut Board,
+        part: &Part,
+        retry_at: crate::base::uptime::Uptime,
+    ) -> &'b mut Trouble {
+        board.troubles.or_insert_with(part.clone(), || Trouble {
+            said: "".into(),
+            backoff: Backoff::new(self.retry, limits::BACKOFF_MAX),
+            retry_at,
+        })
+    }
+
     /// Notes that a part waits for something outside: it is looked at again after the base
     /// interval, without growth. The log is the caller's business.
     pub fn postpone(&self, part: &Part, why: &str) {
         let retry_at = self.clock.now() + self.retry;
         self.board.change(|board| {
-            let trouble = board.troubles.entry(part.clone());
-            let trouble = trouble.or_insert_with(|| Trouble {
-                said: "".into(),
-                backoff: Backoff::new(self.retry, limits::BACKOFF_MAX),
-                retry_at,
-            });
+            let trouble = self.trouble_of(board, part, retry_at);
             trouble.said = why.into();
             trouble.retry_at = retry_at;
         });
@@ -313,7 +314,7 @@ impl Tools {
                 self.board.change(|board| {
                     board.touched += 1;
                     forget(board, &container.id);
-                    let app = board.device.apps.entry(app).or_default();
+                    let app = board.device.apps.or_default(app);
                     app.containers.insert(found_name, container);
                 });
                 Ok(())

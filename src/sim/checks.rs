@@ -1,6 +1,5 @@
 //! What must never happen, and what must be so in the end.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use serde_json::Value;
 use super::engine::Found;
 use super::life::DEVICE;
 use super::world::State;
+use crate::base::map::Map;
 
 /// Notes which target the agent that lives now acts on. One before it may still be worked
 /// on: a call that is under way is finished.
@@ -300,7 +300,7 @@ fn changes_network(
         _ => None,
     };
     let (before, after) = (networks(former), networks(now));
-    let of = |all: &Option<BTreeMap<_, _>>, name| all.as_ref()?.get(name).cloned();
+    let of = |all: &Option<Map<_, _>>, name| all.as_ref()?.get(name).cloned();
     let used = was.uses.networks.iter().chain(&service.uses.networks);
     used.into_iter()
         .any(|name| of(&before, name) != of(&after, name))

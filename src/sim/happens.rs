@@ -1,6 +1,5 @@
 //! What happens in the engine without a call of an agent: by itself, and by people's hands.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use helios::world::engine::FoundVolume;
 
 use super::engine::Found;
 use super::world::State;
+use crate::base::map::Map;
 
 /// What happens by itself.
 impl State {
@@ -273,7 +273,7 @@ impl State {
             release: "old".into(),
             identity: None,
             image_id: self.engine.images[&image].clone(),
-            depends_on: BTreeMap::new(),
+            depends_on: Map::new(),
             status: ContainerStatus::Running,
             is_paused: false,
             started: 0,

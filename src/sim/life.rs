@@ -1,6 +1,5 @@
 //! One life of an agent: the flows as the program wires them, until a moment.
 
-use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +26,7 @@ use helios::world::remote::Remote;
 use helios::world::store::Store;
 
 use super::world::World;
+use crate::base::map::Set;
 
 /// This device.
 pub const DEVICE: &str = "0123456789abcdef0123456789abcdef";
@@ -245,7 +245,7 @@ async fn restore(remote: &Arc<dyn Remote>, tools: &Tools, mailbox: &Mailbox) -> 
     let cached = remote.cached().await;
     let from_remote = cached.and_then(|bytes| poll::read(&bytes, DEVICE, &tools.facts).ok());
     let mut target = from_remote.clone().unwrap_or_default();
-    let (deleted, any): (BTreeSet<_>, bool) = local::load(tools, &mut target).await;
+    let (deleted, any): (Set<_>, bool) = local::load(tools, &mut target).await;
     let found = from_remote.is_some();
     if found || any {
         mailbox.stored(from_remote, target, deleted);

@@ -1,11 +1,11 @@
 //! The container engine.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Pending;
+use crate::base::map::Map;
 use crate::model::current::{Container, Network};
 use crate::model::target::Dependency;
 use crate::model::{
@@ -112,7 +112,7 @@ pub struct NewContainer<'a> {
     /// The same as canonical JSON, for the identity label.
     pub config_json: &'a str,
     /// What it waits for, for its label.
-    pub depends_on: &'a BTreeMap<ServiceName, Dependency>,
+    pub depends_on: &'a Map<ServiceName, Dependency>,
     /// Engine name of a network of the release.
     pub network: &'a (dyn Fn(&NetworkName) -> String + Sync),
     /// Engine name of a volume of the release.

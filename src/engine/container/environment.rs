@@ -1,17 +1,17 @@
 //! Variables and annotations (target-state 5, 4.2).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use super::wire::Body;
 use super::{API_ANNOTATIONS, Encoder};
+use crate::base::map::Map;
 
 /// Where a service that must not be interrupted puts its lock (target-state 7.2).
 const LOCK_FILE: &str = "/tmp/balena/updates.lock";
 /// Where the new container of a hand-over says that it is ready (target-state 7.1).
 const HANDOVER_FILE: &str = "/tmp/balena/handover-complete";
 
-type Variables<'a> = BTreeMap<String, Option<Cow<'a, str>>>;
+type Variables<'a> = Map<String, Option<Cow<'a, str>>>;
 
 pub(super) fn encode<'a>(encoder: &mut Encoder<'a>, body: &mut Body<'a>) {
     let config = encoder.config;

@@ -1,11 +1,11 @@
 //! Labels that the agent writes on what it makes, and reads back (state-engine 4.2, D-11).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::base::map::Map;
 use crate::model::ImageUri;
 use crate::model::current::Identity;
 use crate::world::engine::NewContainer;
@@ -32,11 +32,8 @@ const RESERVED: &[&str] = &[
 ];
 
 /// The document's labels, then ours.
-pub(super) fn encode(
-    new: &NewContainer<'_>,
-    document: &BTreeMap<String, &str>,
-) -> BTreeMap<String, String> {
-    let mut labels: BTreeMap<String, String> = document
+pub(super) fn encode(new: &NewContainer<'_>, document: &Map<String, &str>) -> Map<String, String> {
+    let mut labels: Map<String, String> = document
         .iter()
         .filter(|(key, _)| !RESERVED.contains(&key.as_str()))
         .map(|(key, value)| (key.clone(), (*value).to_owned()))

@@ -3,10 +3,9 @@
 //! Pure: model in, JSON text out. One file a theme, under the names that the
 //! themes have in `model::config` and `intake::compose`.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
+use crate::base::map::Map;
 use crate::model::ServiceConfig;
 use crate::model::config::environment::{is_on, label, modern_label};
 use crate::world::engine::{ApiVersion, NewContainer};
@@ -91,9 +90,9 @@ struct Encoder<'a> {
     api: ApiVersion,
     extra: &'a Extra<'a>,
     /// Labels of the document in `io.balena` spelling.
-    labels: BTreeMap<String, &'a str>,
+    labels: Map<String, &'a str>,
     /// Labels of the image, as they are.
-    image_labels: BTreeMap<String, String>,
+    image_labels: Map<String, String>,
     warnings: Vec<String>,
 }
 
@@ -185,11 +184,11 @@ pub fn create_body_with(
 }
 
 /// The labels in what is known of an image; anything odd in it is no label.
-fn image_labels(config: Option<&str>) -> BTreeMap<String, String> {
+fn image_labels(config: Option<&str>) -> Map<String, String> {
     #[derive(Default, Deserialize)]
     struct Image {
         #[serde(default)]
-        labels: Option<BTreeMap<String, String>>,
+        labels: Option<Map<String, String>>,
     }
     let read = config.map(serde_json::from_str::<Image>);
     let image = read.and_then(Result::ok).unwrap_or_default();
@@ -197,8 +196,8 @@ fn image_labels(config: Option<&str>) -> BTreeMap<String, String> {
 }
 
 /// Labels with old names under their new ones, which win if both are there (target-state 4.1).
-fn modern_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, &str> {
-    let mut modern: BTreeMap<String, &str> = BTreeMap::new();
+fn modern_labels(labels: &Map<String, String>) -> Map<String, &str> {
+    let mut modern: Map<String, &str> = Map::new();
     for (key, value) in labels {
         if let Some(key) = modern_label(key)
             && !labels.contains_key(&key)

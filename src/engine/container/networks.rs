@@ -1,9 +1,8 @@
 //! Networks, names and addresses (target-state 2.12, 2.14, 2.15).
 
-use std::collections::BTreeMap;
-
 use super::wire::{self, Body, IpamConfig, NetworkingConfig};
 use super::{API_ENDPOINT_MAC, API_GW_PRIORITY, API_NO_CONTAINER_MAC, Encoder, SUPERVISOR_NETWORK};
+use crate::base::map::Map;
 use crate::model::config::Endpoint;
 
 /// Sets what the create body says of networks; returns the further ones.
@@ -60,7 +59,7 @@ pub(super) fn encode<'a>(
 
 fn only(name: String, endpoint: wire::Endpoint<'_>) -> NetworkingConfig<'_> {
     NetworkingConfig {
-        endpoints_config: BTreeMap::from([(name, endpoint)]),
+        endpoints_config: Map::from([(name, endpoint)]),
     }
 }
 

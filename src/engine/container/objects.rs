@@ -1,9 +1,8 @@
 //! What the engine is asked for when a network or volume is made (state-engine 4.6, 4.7).
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
+use crate::base::map::Map;
 use crate::engine::labels::{
     APP_UUID, CONFIG, NETWORK_NAME, SUPERVISED, SUPERVISED_RESIN, VOLUME_NAME, storage_identity,
 };
@@ -20,8 +19,8 @@ struct NetworkBody<'a> {
     internal: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     config_only: bool,
-    labels: BTreeMap<&'a str, String>,
-    options: &'a BTreeMap<String, String>,
+    labels: Map<&'a str, String>,
+    options: &'a Map<String, String>,
     #[serde(rename = "IPAM")]
     ipam: Ipam<'a>,
 }
@@ -30,7 +29,7 @@ struct NetworkBody<'a> {
 struct Ipam<'a> {
     driver: &'a str,
     config: Vec<Pool<'a>>,
-    options: &'a BTreeMap<String, String>,
+    options: &'a Map<String, String>,
 }
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -41,11 +40,8 @@ struct Pool<'a> {
     gateway: Option<&'a str>,
     #[serde(rename = "IPRange", skip_serializing_if = "Option::is_none")]
     ip_range: Option<&'a str>,
-    #[serde(
-        rename = "AuxiliaryAddresses",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
-    aux_addresses: &'a BTreeMap<String, String>,
+    #[serde(rename = "AuxiliaryAddresses", skip_serializing_if = "Map::is_empty")]
+    aux_addresses: &'a Map<String, String>,
 }
 
 /// The body of `POST /networks/create`. `supervised` as in
@@ -112,8 +108,8 @@ pub fn volume_body(
     struct Body<'a> {
         name: &'a str,
         driver: &'a str,
-        driver_opts: &'a BTreeMap<String, String>,
-        labels: BTreeMap<&'a str, String>,
+        driver_opts: &'a Map<String, String>,
+        labels: Map<&'a str, String>,
     }
     let requested = storage_identity(config);
     serde_json::to_string(&Body {
@@ -132,13 +128,13 @@ pub fn volume_body(
 
 /// The document's labels, then ours (D-11).
 fn labels<'a>(
-    document: &'a BTreeMap<String, String>,
+    document: &'a Map<String, String>,
     app: &AppUuid,
     (name_label, name): (&'a str, &str),
     requested: String,
     supervised: bool,
-) -> BTreeMap<&'a str, String> {
-    let mut labels: BTreeMap<&str, String> = document
+) -> Map<&'a str, String> {
+    let mut labels: Map<&str, String> = document
         .iter()
         .filter(|(key, _)| ![SUPERVISED, SUPERVISED_RESIN].contains(&key.as_str()))
         .map(|(key, value)| (key.as_str(), value.clone()))

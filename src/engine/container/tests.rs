@@ -45,7 +45,7 @@ fn of_image(
         image_config,
         config: &config,
         config_json: &config.to_json(),
-        depends_on: &BTreeMap::from([(ServiceName::new("db"), on_db)]),
+        depends_on: &Map::from([(ServiceName::new("db"), on_db)]),
         network: &|name: &NetworkName| format!("{name}_app1"),
         volume: &|name: &VolumeName| format!("{name}_app1"),
         container: &|service: &str| format!("id-of-{service}"),

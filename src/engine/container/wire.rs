@@ -1,8 +1,8 @@
 //! The engine's own spelling. Private to this directory.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
+
+use crate::base::map::Map;
 
 /// An empty object.
 #[derive(Serialize)]
@@ -12,7 +12,7 @@ pub(super) struct Empty {}
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Body<'a> {
     pub image: &'a str,
-    pub labels: BTreeMap<String, String>,
+    pub labels: Map<String, String>,
     pub env: Vec<String>,
     pub tty: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,8 +33,8 @@ pub(super) struct Body<'a> {
     pub stop_timeout: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck<'a>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub exposed_ports: BTreeMap<String, Empty>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub exposed_ports: Map<String, Empty>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<&'a str>,
     pub host_config: HostConfig<'a>,
@@ -63,17 +63,17 @@ pub(super) struct Healthcheck<'a> {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct HostConfig<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<&'a BTreeMap<String, String>>,
+    pub annotations: Option<&'a Map<String, String>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub binds: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub tmpfs: BTreeMap<&'a str, String>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub tmpfs: Map<&'a str, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_mode: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub port_bindings: BTreeMap<String, Vec<PortBinding>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub port_bindings: Map<String, Vec<PortBinding>>,
     pub privileged: bool,
     pub readonly_rootfs: bool,
     pub restart_policy: RestartPolicy,
@@ -121,7 +121,7 @@ pub(super) struct HostConfig<'a> {
     #[serde(skip_serializing_if = "no_items")]
     pub security_opt: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sysctls: Option<&'a BTreeMap<String, String>>,
+    pub sysctls: Option<&'a Map<String, String>>,
     #[serde(skip_serializing_if = "no_items")]
     pub dns: &'a [String],
     #[serde(skip_serializing_if = "no_items")]
@@ -239,7 +239,7 @@ pub(super) struct DeviceRequest {
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct NetworkingConfig<'a> {
-    pub endpoints_config: BTreeMap<String, Endpoint<'a>>,
+    pub endpoints_config: Map<String, Endpoint<'a>>,
 }
 
 #[derive(Default, Serialize)]
@@ -252,7 +252,7 @@ pub(super) struct Endpoint<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub driver_opts: Option<&'a BTreeMap<String, String>>,
+    pub driver_opts: Option<&'a Map<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gw_priority: Option<i32>,
 }

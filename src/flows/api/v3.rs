@@ -1,12 +1,12 @@
 //! The board in the words of the third API (local-api 1.5, state-engine 1.2). Pure.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::base::date;
+use crate::base::map::Map;
 use crate::base::uptime::Uptime;
 use crate::model::current::{App, Container, Image};
 use crate::model::status::{ContainerStatus, Health, UpdateStatus};
@@ -50,8 +50,8 @@ struct DeviceBody<'a> {
     uuid: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
-    images: BTreeMap<&'a str, ImageBody<'a>>,
-    apps: BTreeMap<&'a str, AppBody<'a>>,
+    images: Map<&'a str, ImageBody<'a>>,
+    apps: Map<&'a str, AppBody<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<HostBody<'a>>,
 }
@@ -59,7 +59,7 @@ struct DeviceBody<'a> {
 #[derive(Serialize)]
 struct HostBody<'a> {
     meta: MetaBody<'a>,
-    releases: BTreeMap<&'a str, HostReleaseBody<'a>>,
+    releases: Map<&'a str, HostReleaseBody<'a>>,
 }
 
 #[derive(Serialize)]
@@ -107,7 +107,7 @@ struct AppBody<'a> {
     name: Option<&'a str>,
     locked: bool,
     lockfiles: Vec<String>,
-    releases: BTreeMap<&'a str, ReleaseBody<'a>>,
+    releases: Map<&'a str, ReleaseBody<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rejected_release: Option<&'a str>,
 }
@@ -115,9 +115,9 @@ struct AppBody<'a> {
 #[derive(Serialize, Default)]
 struct ReleaseBody<'a> {
     installed: bool,
-    services: BTreeMap<&'a str, ServiceBody<'a>>,
-    networks: BTreeMap<&'a str, NetworkBody<'a>>,
-    volumes: BTreeMap<&'a str, VolumeBody<'a>>,
+    services: Map<&'a str, ServiceBody<'a>>,
+    networks: Map<&'a str, NetworkBody<'a>>,
+    volumes: Map<&'a str, VolumeBody<'a>>,
 }
 
 #[derive(Serialize)]
@@ -129,7 +129,7 @@ struct ServiceBody<'a> {
     started: bool,
     image: &'a str,
     config: Box<RawValue>,
-    depends_on: &'a BTreeMap<ServiceName, Dependency>,
+    depends_on: &'a Map<ServiceName, Dependency>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<DetailBody<'a>>,
 }
@@ -235,7 +235,7 @@ fn image(found: &Image) -> ImageBody<'_> {
 }
 
 /// What parts of an app wait for.
-type Waits = BTreeMap<String, Wait>;
+type Waits = Map<String, Wait>;
 
 #[derive(Clone, Copy)]
 struct View<'a> {
@@ -245,7 +245,7 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn host_releases(self) -> BTreeMap<&'a str, HostReleaseBody<'a>> {
+    fn host_releases(self) -> Map<&'a str, HostReleaseBody<'a>> {
         let board = self.board;
         let wanted = host::wanted(board).map(|wanted| &wanted.release);
         let releases = board.host.releases.iter().map(|(release, record)| {
@@ -275,7 +275,7 @@ impl<'a> View<'a> {
     }
 
     fn app(self, uuid: &'a AppUuid, app: &'a App) -> AppBody<'a> {
-        let mut releases: BTreeMap<&str, ReleaseBody<'_>> = BTreeMap::new();
+        let mut releases: Map<&str, ReleaseBody<'_>> = Map::new();
         let target = self
             .board
             .target
@@ -289,17 +289,17 @@ impl<'a> View<'a> {
                 || app.installed.as_ref() == Some(name)
                 || !known.is_empty()
             {
-                releases.entry(name.as_str()).or_default().services = known;
+                releases.or_default(name.as_str()).services = known;
             }
         }
         for (name, found) in &app.containers {
-            let release = releases.entry(found.release.as_str()).or_default();
+            let release = releases.or_default(found.release.as_str());
             if !release.services.contains_key(found.service.as_str()) {
                 let body = self.container(uuid, (name, found), &waits);
                 release.services.insert(found.service.as_str(), body);
             }
         }
-        for (name, release) in &mut releases {
+        for (name, release) in releases.iter_mut() {
             release.installed = app.installed.as_deref() == Some(*name);
             release.networks = networks(app);
             release.volumes = volumes(app);
@@ -341,7 +341,7 @@ impl<'a> View<'a> {
         app: &'a App,
         (name, release): (&'a ReleaseUuid, &'a ReleaseTarget),
         waits: &Waits,
-    ) -> BTreeMap<&'a str, ServiceBody<'a>> {
+    ) -> Map<&'a str, ServiceBody<'a>> {
         let situation = Situation::plain((uuid, app), Some((name, release)), &self.board.marks);
         let services = release.services.iter().map(|(service, wanted)| {
             let found = rules::successor(&situation, service, wanted, (name, release));
@@ -434,7 +434,7 @@ fn config(json: Option<&str>) -> Box<RawValue> {
     RawValue::from_string(config.to_api_json()).unwrap_or_default()
 }
 
-fn networks(app: &App) -> BTreeMap<&str, NetworkBody<'_>> {
+fn networks(app: &App) -> Map<&str, NetworkBody<'_>> {
     let networks = app.networks.iter().map(|(name, found)| {
         let config = found.config.clone().unwrap_or_default();
         (
@@ -448,7 +448,7 @@ fn networks(app: &App) -> BTreeMap<&str, NetworkBody<'_>> {
     networks.collect()
 }
 
-fn volumes(app: &App) -> BTreeMap<&str, VolumeBody<'_>> {
+fn volumes(app: &App) -> Map<&str, VolumeBody<'_>> {
     let volumes = app.volumes.iter().map(|(oci_name, found)| {
         let config = found.config.clone().unwrap_or_default();
         (found.name.as_str(), VolumeBody { oci_name, config })

@@ -1,9 +1,8 @@
 //! The board as a report (remote-api 3.2, 3.5). Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::Serialize;
 
+use crate::base::map::{Map, Set};
 use crate::model::current::{App, Container};
 use crate::model::status::ContainerStatus;
 use crate::model::target::{AppRelease, DeviceTarget, HostTarget};
@@ -16,13 +15,13 @@ use crate::plan::rules::{self, Situation};
 struct AppReport<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     release_uuid: Option<&'a str>,
-    releases: BTreeMap<&'a str, ReleaseReport<'a>>,
+    releases: Map<&'a str, ReleaseReport<'a>>,
 }
 
 #[derive(Serialize)]
 struct ReleaseReport<'a> {
     update_status: Progress,
-    services: BTreeMap<&'a str, ServiceReport>,
+    services: Map<&'a str, ServiceReport>,
 }
 
 #[derive(Serialize)]
@@ -83,7 +82,7 @@ pub enum Detail {
 pub fn apps(board: &Board, detail: Detail) -> Option<Vec<u8>> {
     let authorized = board.authorized.as_ref().filter(|_| board.is_read)?;
     let target = board.target.as_deref()?;
-    let apps: BTreeMap<&str, AppReport<'_>> = authorized
+    let apps: Map<&str, AppReport<'_>> = authorized
         .iter()
         .filter_map(|uuid| Some((uuid.as_str(), app(board, target, uuid, detail)?)))
         .filter(|(_, app)| !app.releases.is_empty())
@@ -109,8 +108,8 @@ fn app<'a>(
         .apps
         .get(uuid)
         .unwrap_or_else(|| NOTHING.get_or_init(App::default));
-    let mut releases = BTreeMap::new();
-    let mut seen = BTreeSet::new();
+    let mut releases = Map::new();
+    let mut seen = Set::new();
     let mut release_uuid = None;
     match target.apps.get(uuid).map(|app| &app.release) {
         Some(AppRelease::Wanted(release, _)) if board.known_releases.contains(release) => {
@@ -129,7 +128,7 @@ fn app<'a>(
             if let Some(release) = &rejection.release {
                 let report = ReleaseReport {
                     update_status: Progress::Rejected,
-                    services: BTreeMap::new(),
+                    services: Map::new(),
                 };
                 releases.insert(release.as_str(), report);
             }
@@ -148,7 +147,7 @@ fn app<'a>(
 /// The main service of the supervisor's own app is always running (D-09).
 fn supervisor_app<'a>(
     release: &'a ReleaseUuid,
-    services: &'a BTreeMap<ServiceName, ImageUri>,
+    services: &'a Map<ServiceName, ImageUri>,
 ) -> AppReport<'a> {
     let services = services.iter().map(|(name, uri)| {
         let report = ServiceReport {
@@ -164,7 +163,7 @@ fn supervisor_app<'a>(
     };
     AppReport {
         release_uuid: Some(release.as_str()),
-        releases: BTreeMap::from([(release.as_str(), report)]),
+        releases: Map::from([(release.as_str(), report)]),
     }
 }
 
@@ -188,7 +187,7 @@ fn host_app<'a>(board: &'a Board, host: &'a HostTarget) -> AppReport<'a> {
         };
         let report = ReleaseReport {
             update_status,
-            services: BTreeMap::from([("hostapp", service)]),
+            services: Map::from([("hostapp", service)]),
         };
         Some((release.as_str(), report))
     });
@@ -205,7 +204,7 @@ fn wanted<'a>(
     target: &'a DeviceTarget,
     uuid: &'a AppUuid,
     current: &'a App,
-    seen: &mut BTreeSet<&'a str>,
+    seen: &mut Set<&'a str>,
 ) -> Option<ReleaseReport<'a>> {
     let AppRelease::Wanted(name, release) = &target.apps.get(uuid)?.release else {
         return None;
@@ -222,7 +221,7 @@ fn wanted<'a>(
     } else {
         unfinished
     };
-    let mut services = BTreeMap::new();
+    let mut services = Map::new();
     for (service, wanted) in &release.services {
         let found = rules::successor(&situation, service, wanted, (name, release));
         let status = match found {
@@ -261,8 +260,8 @@ fn wanted<'a>(
 fn former<'a>(
     board: &Board,
     current: &'a App,
-    seen: &BTreeSet<&str>,
-    releases: &mut BTreeMap<&'a str, ReleaseReport<'a>>,
+    seen: &Set<&str>,
+    releases: &mut Map<&'a str, ReleaseReport<'a>>,
 ) {
     for found in current.containers.values() {
         let Some(identity) = &found.identity else {
@@ -277,16 +276,13 @@ fn former<'a>(
             status,
             download_progress: Progressed::Told(progress),
         };
-        let release = releases
-            .entry(found.release.as_str())
-            .or_insert_with(|| ReleaseReport {
-                update_status: Progress::Applying,
-                services: BTreeMap::new(),
-            });
+        let release = releases.or_insert_with(found.release.as_str(), || ReleaseReport {
+            update_status: Progress::Applying,
+            services: Map::new(),
+        });
         release
             .services
-            .entry(found.service.as_str())
-            .or_insert(report);
+            .or_insert_with(found.service.as_str(), || report);
     }
 }
 
@@ -371,7 +367,7 @@ mod tests {
                 config: "{}".into(),
             }),
             image_id: "sha256:1".into(),
-            depends_on: BTreeMap::new(),
+            depends_on: Map::new(),
             status: ContainerStatus::Running,
             exit_code: None,
             health: Health::None,
@@ -386,7 +382,7 @@ mod tests {
             fingerprint: 0,
         };
         let name = format!("{service}_{release}").into();
-        let app = board.device.apps.entry(app.into()).or_default();
+        let app = board.device.apps.or_default(app.into());
         app.containers.insert(name, container);
     }
 

@@ -2,12 +2,11 @@
 //!
 //! An edit lives until the backend's target changes (local-api 1.7).
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::base::hash;
+use crate::base::map::Set;
 use crate::intake;
 use crate::model::AppUuid;
 use crate::model::target::DeviceTarget;
@@ -49,8 +48,8 @@ pub async fn forget(tools: &Tools) {
 
 /// Applies the edits of former runs to `target`; returns the apps they deleted, and
 /// whether there were any edits.
-pub async fn load(tools: &Tools, target: &mut DeviceTarget) -> (BTreeSet<AppUuid>, bool) {
-    let mut deleted = BTreeSet::new();
+pub async fn load(tools: &Tools, target: &mut DeviceTarget) -> (Set<AppUuid>, bool) {
+    let mut deleted = Set::new();
     let names = tools.store.list("local").await.unwrap_or_default();
     let any = !names.is_empty();
     for name in names {
@@ -70,7 +69,7 @@ pub async fn load(tools: &Tools, target: &mut DeviceTarget) -> (BTreeSet<AppUuid
 
 fn apply(
     target: &mut DeviceTarget,
-    deleted: &mut BTreeSet<AppUuid>,
+    deleted: &mut Set<AppUuid>,
     edit: &Edit<'_>,
 ) -> Result<(), String> {
     let uuid = AppUuid::new(&edit.uuid);

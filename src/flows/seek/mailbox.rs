@@ -1,10 +1,10 @@
 //! Where targets are handed in.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::seeker::Options;
 use crate::base::latest::Latest;
+use crate::base::map::Set;
 use crate::model::AppUuid;
 use crate::model::status::UpdateStatus;
 use crate::model::target::{AppRelease, AppTarget, DeviceTarget};
@@ -56,7 +56,7 @@ impl Mailbox {
         &self,
         from_remote: Option<DeviceTarget>,
         target: DeviceTarget,
-        deleted: BTreeSet<AppUuid>,
+        deleted: Set<AppUuid>,
     ) {
         let changed = self.accept(|board| {
             if let Some(remote) = &from_remote {

@@ -350,7 +350,7 @@ fn prepare(board: &mut Board, target: &DeviceTarget) -> Vec<AppUuid> {
     board.lanes.clear();
     board.is_preparing = false;
     for (uuid, app) in &target.apps {
-        let current = board.device.apps.entry(uuid.clone()).or_default();
+        let current = board.device.apps.or_default(uuid.clone());
         current.id = app.id;
         current.name.clone_from(&app.name);
         current.rejected = None;

@@ -1,8 +1,7 @@
 //! What a service waits for (target-state 2.10).
 
-use std::collections::BTreeMap;
-
 use super::{Node, Refusal, ServiceName};
+use crate::base::map::Map;
 use crate::intake::node::shown;
 use crate::model::target::{Condition, Dependency};
 
@@ -13,22 +12,22 @@ pub(in crate::intake) const PLAIN: Dependency = Dependency {
     required: true,
 };
 
-pub(super) fn read(node: Node<'_, '_>) -> Result<BTreeMap<ServiceName, Dependency>, Refusal> {
-    let mut dependencies = BTreeMap::new();
+pub(super) fn read(node: Node<'_, '_>) -> Result<Map<ServiceName, Dependency>, Refusal> {
+    let mut dependencies = Vec::new();
     if node.is_list() {
         node.each_element(|node| {
-            dependencies.insert(ServiceName::new(&node.str()?), PLAIN);
+            dependencies.push((ServiceName::new(&node.str()?), PLAIN));
             Ok(())
         })?;
     } else if node.is_object() {
         node.each_member(|name, node| {
-            dependencies.insert(ServiceName::new(name), dependency(node)?);
+            dependencies.push((ServiceName::new(name), dependency(node)?));
             Ok(())
         })?;
     } else {
         return Err(node.unexpected("a list of names or an object"));
     }
-    Ok(dependencies)
+    Ok(dependencies.into())
 }
 
 fn dependency(node: Node<'_, '_>) -> Result<Dependency, Refusal> {

@@ -1,8 +1,7 @@
 //! Environment, labels and annotations (target-state 2.4, 2.9).
 
-use std::collections::BTreeMap;
-
 use super::{Node, Refusal, ServiceConfig, scalar};
+use crate::base::map::Map;
 
 pub(super) fn read(
     key: &str,
@@ -19,32 +18,32 @@ pub(super) fn read(
 }
 
 /// A map of strings, or a list of `key=value`.
-pub(in crate::intake) fn pairs(node: Node<'_, '_>) -> Result<BTreeMap<String, String>, Refusal> {
+pub(in crate::intake) fn pairs(node: Node<'_, '_>) -> Result<Map<String, String>, Refusal> {
     if node.is_object() {
         return node.map(|node| node.string());
     }
     if !node.is_list() {
         return Err(node.unexpected("an object or a list of strings"));
     }
-    let mut pairs = BTreeMap::new();
+    let mut pairs = Vec::new();
     node.each_element(|node| {
         let text = node.str()?;
         let (key, value) = text.split_once('=').unwrap_or((&text, ""));
-        pairs.insert(key.to_owned(), value.to_owned());
+        pairs.push((key.to_owned(), value.to_owned()));
         Ok(())
     })?;
-    Ok(pairs)
+    Ok(pairs.into())
 }
 
 /// Variables of a composition: a map, or a list of `NAME=value`.
-fn environment(node: Node<'_, '_>) -> Result<BTreeMap<String, Option<String>>, Refusal> {
+fn environment(node: Node<'_, '_>) -> Result<Map<String, Option<String>>, Refusal> {
     if node.is_object() {
         return variables(node);
     }
     if !node.is_list() {
         return Err(node.unexpected("an object or a list of strings"));
     }
-    let mut variables = BTreeMap::new();
+    let mut variables = Vec::new();
     node.each_element(|node| {
         let text = node.str()?;
         let (name, value) = match text.split_once('=') {
@@ -52,10 +51,10 @@ fn environment(node: Node<'_, '_>) -> Result<BTreeMap<String, Option<String>>, R
             None => (&*text, None),
         };
         check_variable(name, value.as_deref(), node)?;
-        variables.insert(name.to_owned(), value);
+        variables.push((name.to_owned(), value));
         Ok(())
     })?;
-    Ok(variables)
+    Ok(variables.into())
 }
 
 /// What no engine takes. Names are otherwise free (D-15).
@@ -75,8 +74,8 @@ fn check_variable(name: &str, value: Option<&str>, node: Node<'_, '_>) -> Result
 /// Variables as a map.
 pub(in crate::intake) fn variables(
     node: Node<'_, '_>,
-) -> Result<BTreeMap<String, Option<String>>, Refusal> {
-    let mut variables = BTreeMap::new();
+) -> Result<Map<String, Option<String>>, Refusal> {
+    let mut variables = Map::new();
     node.each_member(|name, node| {
         let value = node.nullable(scalar)?;
         check_variable(name, value.as_deref(), node)?;

@@ -4,10 +4,9 @@
 //! knew this one. Adding a field is one line there, one in the model and one in
 //! `engine::container`.
 
-use std::collections::BTreeMap;
-
 use super::Refusal;
 use super::node::{Node, shown};
+use crate::base::map::Map;
 use crate::model::config::RestartPolicy;
 use crate::model::target::Dependency;
 use crate::model::{ServiceConfig, ServiceName};
@@ -35,7 +34,7 @@ pub(super) struct Composition {
     /// The configuration, without the service level's labels and environment.
     pub config: ServiceConfig,
     /// What the service waits for.
-    pub depends_on: BTreeMap<ServiceName, Dependency>,
+    pub depends_on: Map<ServiceName, Dependency>,
     /// Fields that have no effect.
     pub ignored: Vec<String>,
 }
@@ -47,7 +46,7 @@ impl Default for Composition {
                 restart_policy: RestartPolicy::Always,
                 ..ServiceConfig::default()
             },
-            depends_on: BTreeMap::new(),
+            depends_on: Map::new(),
             ignored: Vec::new(),
         }
     }

@@ -1,7 +1,5 @@
 //! Volumes, binds and temporary file systems (target-state 2.20, 2.22).
 
-use std::collections::BTreeSet;
-
 use super::refused::clean_path;
 use super::{Node, Refusal, ServiceConfig, one_or_many};
 use crate::intake::node::{Members, shown};
@@ -28,10 +26,10 @@ pub(super) fn read(
 ) -> Result<bool, Refusal> {
     match key {
         "tmpfs" => {
-            for entry in one_or_many(node)? {
-                let (path, options) = tmpfs(&entry).map_err(|reason| node.refuse(reason))?;
-                into.tmpfs.insert(path, options);
-            }
+            let entries = one_or_many(node)?;
+            let mounts = entries.iter().map(|entry| tmpfs(entry));
+            let mounts = mounts.collect::<Result<_, _>>();
+            into.tmpfs = mounts.map_err(|reason| node.refuse(reason))?;
         }
         "volumes" => {
             let mut mounts = node.list(mount)?;
@@ -126,12 +124,14 @@ pub(super) fn drop_reserved(config: &mut ServiceConfig) -> Vec<String> {
     dropped
 }
 
-/// The first path at which two things would be mounted; engines refuse that as well.
+/// A path at which two things would be mounted; engines refuse that as well.
 pub(super) fn mounted_twice(config: &ServiceConfig) -> Option<String> {
     let volumes = config.volumes.iter().map(Mount::target);
     let all = volumes.chain(config.tmpfs.keys().map(String::as_str));
-    let mut seen = BTreeSet::new();
-    all.map(clean_path).find(|path| !seen.insert(path.clone()))
+    let mut all: Vec<String> = all.map(clean_path).collect();
+    all.sort_unstable();
+    let twice = all.windows(2).find(|two| two[0] == two[1])?;
+    twice.first().cloned()
 }
 
 fn check_bind_source(source: &str) -> Result<(), String> {

@@ -1,9 +1,8 @@
 //! Networks, names and addresses (target-state 2.12, 2.14, 2.15).
 
-use std::collections::BTreeMap;
-
 use super::refused::host_address;
 use super::{Node, Refusal, ServiceConfig, one_or_many, opt_string, strings};
+use crate::base::map::Map;
 use crate::intake::node::shown;
 use crate::model::NetworkName;
 use crate::model::config::{Attachments, Endpoint};
@@ -26,7 +25,7 @@ pub(super) fn read(
     Ok(true)
 }
 
-fn extra_hosts(node: Node<'_, '_>) -> Result<BTreeMap<String, String>, Refusal> {
+fn extra_hosts(node: Node<'_, '_>) -> Result<Map<String, String>, Refusal> {
     let checked = |node: Node<'_, '_>, address: &str| match host_address(address) {
         Ok(address) => Ok(address.to_owned()),
         Err(reason) => Err(node.refuse(reason)),
@@ -37,16 +36,16 @@ fn extra_hosts(node: Node<'_, '_>) -> Result<BTreeMap<String, String>, Refusal> 
     if !node.is_list() {
         return Err(node.unexpected("a list of strings or an object"));
     }
-    let mut hosts = BTreeMap::new();
+    let mut hosts = Vec::new();
     node.each_element(|node| {
         let text = node.str()?;
         let (name, address) = text.split_once([':', '=']).ok_or_else(|| {
             node.refuse(format!("`{}` has no address behind the name", shown(&text)))
         })?;
-        hosts.insert(name.to_owned(), checked(node, address)?);
+        hosts.push((name.to_owned(), checked(node, address)?));
         Ok(())
     })?;
-    Ok(hosts)
+    Ok(hosts.into())
 }
 
 fn network_mode(node: Node<'_, '_>) -> Result<String, Refusal> {

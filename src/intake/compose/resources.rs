@@ -1,10 +1,9 @@
 //! Limits and devices (target-state 2.6, 2.11, 2.21).
 
-use std::collections::BTreeMap;
-
 use super::process::duration;
 use super::units;
 use super::{Node, Refusal, ServiceConfig, opt_int, opt_string, strings};
+use crate::base::map::Map;
 use crate::intake::node::shown;
 use crate::model::config::{Device, Ulimit};
 
@@ -138,8 +137,8 @@ const ULIMITS: &[&str] = &[
 ];
 
 /// What the kernel refuses here keeps a container from starting.
-fn ulimits(node: Node<'_, '_>) -> Result<BTreeMap<String, Ulimit>, Refusal> {
-    let mut limits = BTreeMap::new();
+fn ulimits(node: Node<'_, '_>) -> Result<Map<String, Ulimit>, Refusal> {
+    let mut limits = Map::new();
     node.each_member(|name, node| {
         if !ULIMITS.contains(&name) {
             return Err(node.refuse(format!("`{}` is no limit of Linux", shown(name))));

@@ -1,8 +1,7 @@
 //! What keeps containers apart (target-state 2.1, 2.18, 2.19).
 
-use std::collections::BTreeMap;
-
 use super::{Node, Refusal, ServiceConfig, opt_string, scalar};
+use crate::base::map::Map;
 use crate::intake::node::shown;
 use crate::model::config::Cgroup;
 
@@ -110,12 +109,12 @@ fn security_option(node: Node<'_, '_>) -> Result<String, Refusal> {
     )))
 }
 
-fn sysctls(node: Node<'_, '_>) -> Result<BTreeMap<String, String>, Refusal> {
-    let mut sysctls = BTreeMap::new();
+fn sysctls(node: Node<'_, '_>) -> Result<Map<String, String>, Refusal> {
+    let mut sysctls = Vec::new();
     if node.is_object() {
         node.each_member(|key, node| {
             check_sysctl(key).map_err(|reason| node.refuse(reason))?;
-            sysctls.insert(key.to_owned(), scalar(node)?);
+            sysctls.push((key.to_owned(), scalar(node)?));
             Ok(())
         })?;
     } else if node.is_list() {
@@ -125,13 +124,13 @@ fn sysctls(node: Node<'_, '_>) -> Result<BTreeMap<String, String>, Refusal> {
                 .split_once('=')
                 .ok_or_else(|| node.refuse(format!("sysctl `{}` has no value", shown(&text))))?;
             check_sysctl(key).map_err(|reason| node.refuse(reason))?;
-            sysctls.insert(key.to_owned(), value.to_owned());
+            sysctls.push((key.to_owned(), value.to_owned()));
             Ok(())
         })?;
     } else {
         return Err(node.unexpected("a list of strings or an object"));
     }
-    Ok(sysctls)
+    Ok(sysctls.into())
 }
 
 fn check_sysctl(key: &str) -> Result<(), String> {

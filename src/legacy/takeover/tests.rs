@@ -1,6 +1,6 @@
 //! The steps against a supervisor in memory, and a kill at each of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Mutex;
 
@@ -8,6 +8,7 @@ use futures_lite::future::{block_on, poll_once};
 
 use super::*;
 use crate::base::lock::lock;
+use crate::base::map::Map;
 use crate::world::Pending;
 
 /// When a step that is the last one takes effect.
@@ -35,11 +36,11 @@ struct World {
     ours: usize,
     /// Somebody holds an update lock.
     is_locked: bool,
-    documents: BTreeMap<String, Vec<u8>>,
+    documents: Map<String, Vec<u8>>,
     now: Duration,
     answers_at: Option<Duration>,
     /// What goes wrong, by step.
-    troubles: BTreeMap<&'static str, VecDeque<TroubleKind>>,
+    troubles: Map<&'static str, VecDeque<TroubleKind>>,
     /// Steps until the kill.
     kill: Option<(usize, Kill)>,
     is_dead: bool,

@@ -1,17 +1,14 @@
 //! Environment and labels.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+use crate::base::map::Map;
 
 /// `json` with the values of its member `environment` typed for display.
 ///
 /// The member is found by writing it again: canonical text is written in one way.
-pub(super) fn typed_for_display(
-    json: &str,
-    environment: &BTreeMap<String, Option<String>>,
-) -> String {
+pub(super) fn typed_for_display(json: &str, environment: &Map<String, Option<String>>) -> String {
     #[derive(Serialize)]
     #[serde(untagged)]
     enum Shown<'a> {
@@ -22,7 +19,7 @@ pub(super) fn typed_for_display(
     if environment.is_empty() {
         return json.to_owned();
     }
-    let shown: BTreeMap<&str, Shown<'_>> = environment
+    let shown: Map<&str, Shown<'_>> = environment
         .iter()
         .map(|(name, value)| {
             let shown = match value {
@@ -76,13 +73,13 @@ pub fn modern_label(key: &str) -> Option<String> {
 
 /// A label by its `io.balena` name; the old spelling counts where the new one is absent.
 #[must_use]
-pub fn label<'a>(labels: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+pub fn label<'a>(labels: &'a Map<String, String>, name: &str) -> Option<&'a str> {
     if let Some(value) = labels.get(name) {
         return Some(value);
     }
     labels
-        .range("io.resin.".to_owned()..)
-        .take_while(|(key, _)| key.starts_with("io.resin."))
+        .iter()
+        .filter(|(key, _)| key.starts_with("io.resin."))
         .find(|(key, _)| modern_label(key).as_deref() == Some(name))
         .map(|(_, value)| value.as_str())
 }
@@ -127,7 +124,7 @@ mod tests {
 
     #[test]
     fn ts_4_1_old_label_names() {
-        let labels: BTreeMap<String, String> = [
+        let labels: Map<String, String> = [
             ("io.resin.features.resin-api", "1"),
             ("io.resin.features.dbus", "1"),
             ("io.balena.features.dbus", "0"),

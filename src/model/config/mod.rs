@@ -5,12 +5,12 @@
 //! the API's answer. Fields come in a fixed order and maps in key order, so
 //! equal configurations have equal text.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{NetworkName, VolumeName};
+use crate::base::map::Map;
 
 pub mod environment;
 pub mod healthcheck;
@@ -40,8 +40,8 @@ const GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
 #[serde(default)]
 #[allow(missing_docs)] // Named and explained in target-state 2.1, one by one.
 pub struct ServiceConfig {
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub annotations: Map<String, String>,
     pub cgroup: Cgroup,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_parent: Option<String>,
@@ -82,8 +82,8 @@ pub struct ServiceConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
     /// Text byte for byte (D-10); `None` names a variable without a value.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub environment: BTreeMap<String, Option<String>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub environment: Map<String, Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,8 +91,8 @@ pub struct ServiceConfig {
     /// Beyond upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipc: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub labels: Map<String, String>,
     /// Beyond upstream: of the main network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
@@ -136,14 +136,14 @@ pub struct ServiceConfig {
     pub pid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids_limit: Option<i64>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub ulimits: BTreeMap<String, Ulimit>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub extra_hosts: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub sysctls: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub tmpfs: BTreeMap<String, TmpfsOptions>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub ulimits: Map<String, Ulimit>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub extra_hosts: Map<String, String>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub sysctls: Map<String, String>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub tmpfs: Map<String, TmpfsOptions>,
     /// In the order in which they are connected; the first is the main one.
     #[serde(skip_serializing_if = "Attachments::is_empty")]
     pub networks: Attachments,

@@ -1,12 +1,12 @@
 //! Which networks a container is attached to, and how.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::base::map::Map;
 use crate::model::NetworkName;
 
 /// Networks in the order in which they are connected. A map in JSON, order kept.
@@ -71,8 +71,8 @@ pub struct Endpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
     /// Options of the network's driver.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub driver_opts: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub driver_opts: Map<String, String>,
     /// The highest one's gateway is the container's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gw_priority: Option<i32>,
