@@ -425,7 +425,8 @@ fn wrapped(kind: Kind, uuid: &str, input: &[u8]) -> Result<(Vec<u8>, String), Fa
         |app: &str| format!(r#"{{"name":"{PLACEHOLDER}","apps":{{"{PLACEHOLDER}":{app}}}}}"#);
     let value = match kind {
         Kind::Device => {
-            let members: Option<Map<String, Box<RawValue>>> = serde_json::from_str(text).ok();
+            let members: Option<Map<String, Box<RawValue>>> =
+                crate::base::json::from_str(text).ok();
             if let Some((key, _)) = members.and_then(only_device) {
                 return Ok((text.as_bytes().to_vec(), key));
             }
@@ -453,7 +454,7 @@ fn only_device(mut members: Map<String, Box<RawValue>>) -> Option<(String, Box<R
 
 /// A release around one service or composition, that declares what it refers to.
 fn release_around(service: &str) -> String {
-    let read: Value = serde_json::from_str(service).unwrap_or_default();
+    let read: Value = crate::base::json::from_str(service).unwrap_or_default();
     let is_service = read.get("id").is_some() || read.get("composition").is_some();
     let composition = if is_service {
         &read["composition"]
@@ -597,7 +598,7 @@ mod tests {
             context: Context::default(),
         };
         let (json, code) = check(&options, input.as_bytes());
-        (serde_json::from_str(&json).unwrap(), code)
+        (crate::base::json::from_str(&json).unwrap(), code)
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! The clients of the backend, as the configuration wants them.
+//! The clients of the backend and of the engine, as the configuration wants them.
 
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, Registration, RemoteConfig};
+use crate::config::{ApiAddress, Config, EngineAddress, Registration, RemoteConfig};
 use crate::host::{facts, vitals};
 use crate::http::client::{Endpoint, Roots, Timeouts};
 use crate::http::tls::TlsRoots;
@@ -19,6 +19,32 @@ use crate::world::remote::Remote;
 
 /// Where the backend is, how to get there, and how long its answers may take.
 pub(crate) type Way = (Url, Endpoint, Timeouts);
+
+/// The engine's address as the client takes it.
+#[must_use]
+pub fn endpoint(engine: EngineAddress) -> Endpoint {
+    match engine {
+        EngineAddress::Unix(path) => Endpoint::Unix(path),
+        EngineAddress::Tcp(host, port) => Endpoint::Tcp { host, port },
+    }
+}
+
+/// Where a local API is reached from its own machine.
+#[must_use]
+pub fn endpoint_of(api: &ApiAddress) -> Endpoint {
+    match api {
+        ApiAddress::Unix(path) => Endpoint::Unix(path.clone()),
+        ApiAddress::Tcp(address) => {
+            let ip = address.ip();
+            let host = match ip.is_unspecified() {
+                true => "127.0.0.1".to_owned(),
+                false => ip.to_string(),
+            };
+            let port = address.port();
+            Endpoint::Tcp { host, port }
+        }
+    }
+}
 
 /// The client of the backend and the host it talks to.
 pub(crate) fn backend(

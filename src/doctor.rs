@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::base::thread::wait_for;
 use crate::config::Dirs;
 use crate::engine::{Docker, Storage};
 use crate::host::facts;
@@ -50,7 +51,7 @@ impl Line {
 pub fn main(endpoint: Endpoint, env: &impl Fn(&str) -> Option<String>) -> (String, bool) {
     let docker = Docker::new(endpoint, Box::new(|_| None), true);
     let dirs = Dirs::from_env(env);
-    let mut lines = async_io::block_on(async {
+    let mut lines = wait_for(async {
         let info = docker.info().await.map_err(|error| error.to_string());
         let storage = match &info {
             Ok(_) => docker.storage().await.map_err(|error| error.to_string()),

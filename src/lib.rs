@@ -26,7 +26,7 @@ pub mod base;
 #[cfg(feature = "legacy")]
 mod beside;
 pub mod check;
-mod clients;
+pub mod clients;
 pub mod config;
 #[cfg(any(feature = "hostapp", feature = "legacy"))]
 pub mod dbus;

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use helios::args::{self, Args, Command, Usage};
+use helios::clients;
 use helios::config::{self, Dirs};
 use helios::identity::Identity;
 use helios::run::{self, Failed};
@@ -60,12 +61,12 @@ fn command() -> Result<ExitCode, Stop> {
         Command::Volumes(remove) => {
             let engine = config::engine_address(env("DOCKER_HOST").as_deref())?;
             let dirs = Dirs::from_env(&env);
-            let text = volumes::main(run::endpoint(engine), &dirs, remove.as_deref())?;
+            let text = volumes::main(clients::endpoint(engine), &dirs, remove.as_deref())?;
             print(&text)
         }
         Command::Doctor => {
             let engine = config::engine_address(env("DOCKER_HOST").as_deref())?;
-            let (text, works) = helios::doctor::main(run::endpoint(engine), &env);
+            let (text, works) = helios::doctor::main(clients::endpoint(engine), &env);
             print(&text)?;
             Ok(ExitCode::from(u8::from(!works)))
         }

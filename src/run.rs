@@ -12,10 +12,11 @@ use futures_lite::{AsyncReadExt as _, future};
 use crate::base::hash;
 use crate::base::latest::Latest;
 use crate::base::random;
+use crate::base::task;
 #[cfg(feature = "legacy")]
 use crate::beside::Beside;
-use crate::clients::{Way, backend, later_roots, registrar, way};
-use crate::config::{ApiAddress, Config, EngineAddress, Registration, RemoteConfig, Uuid};
+use crate::clients::{Way, backend, endpoint, later_roots, registrar, way};
+use crate::config::{ApiAddress, Config, Registration, RemoteConfig, Uuid};
 use crate::engine::Docker;
 use crate::flows::api::Api;
 use crate::flows::poll::poller::Timing;
@@ -26,7 +27,6 @@ use crate::flows::seek::seeker::Options;
 use crate::flows::seek::{Mailbox, events, local};
 use crate::flows::{poll, register, report, seek};
 use crate::host::{clock::SystemClock, facts, locks::SharedDirs, own};
-use crate::http::client::Endpoint;
 use crate::http::server::Server;
 use crate::identity::Identity;
 use crate::limits;
@@ -343,10 +343,13 @@ impl Agent {
         let trigger = trigger.then(|| Arc::new(Trigger::default()));
         let (stop, told) = (Arc::new(Cancel::default()), Arc::new(Cancel::default()));
         let executor = LocalExecutor::new();
-        let seek = executor.spawn(self.seek(mailbox.clone(), stop.clone()));
-        let _hands: async_executor::Task<()> = executor.spawn(self.hand());
-        let api = executor.spawn(self.serve(listeners, &mailbox, trigger.clone(), stop.clone()));
-        let managed = executor.spawn({
+        let seek = task::spawn(&executor, self.seek(mailbox.clone(), stop.clone()));
+        let _hands = task::spawn(&executor, self.hand());
+        let api = task::spawn(
+            &executor,
+            self.serve(listeners, &mailbox, trigger.clone(), stop.clone()),
+        );
+        let managed = task::spawn(&executor, {
             let (stop, told) = (stop.clone(), told.clone());
             let agent = &self;
             async move {
@@ -374,7 +377,7 @@ impl Agent {
             }
         });
         let (board, clock) = (&self.tools.board, &*self.tools.clock);
-        let _manners: async_executor::Task<()> = executor.spawn(manager.attend(board, clock));
+        let _manners = task::spawn(&executor, manager.attend(board, clock));
         let all = async {
             wait_for(signals).await;
             manager.tell("STOPPING=1");
@@ -539,32 +542,6 @@ impl Agent {
             server
                 .run(async { stop.wait().await }, limits::SHUTDOWN_DRAIN)
                 .await;
-        }
-    }
-}
-
-/// The engine's address as the client takes it.
-#[must_use]
-pub fn endpoint(engine: EngineAddress) -> Endpoint {
-    match engine {
-        EngineAddress::Unix(path) => Endpoint::Unix(path),
-        EngineAddress::Tcp(host, port) => Endpoint::Tcp { host, port },
-    }
-}
-
-/// Where a local API is reached from its own machine.
-#[must_use]
-pub fn endpoint_of(api: &ApiAddress) -> Endpoint {
-    match api {
-        ApiAddress::Unix(path) => Endpoint::Unix(path.clone()),
-        ApiAddress::Tcp(address) => {
-            let ip = address.ip();
-            let host = match ip.is_unspecified() {
-                true => "127.0.0.1".to_owned(),
-                false => ip.to_string(),
-            };
-            let port = address.port();
-            Endpoint::Tcp { host, port }
         }
     }
 }

@@ -4,13 +4,13 @@
 
 use std::path::PathBuf;
 
-use futures_lite::future;
-
 use crate::args::Usage;
+use crate::base::thread::wait_for;
+use crate::clients::endpoint_of;
 use crate::config::{self, ApiAddress};
 use crate::http::client::{Client, Endpoint, Request, Timeouts};
 use crate::limits;
-use crate::run::{Failed, endpoint_of};
+use crate::run::Failed;
 #[cfg(feature = "legacy")]
 use crate::takeover::args::{self as takeover, Wanted};
 
@@ -183,7 +183,7 @@ pub fn healthcheck(env: &impl Fn(&str) -> Option<String>) -> Result<String, Fail
         Some(list) => config::api_address(list.split(',').next().unwrap_or(list).trim()),
         None => Ok(ApiAddress::Unix(socket(env))),
     };
-    future::block_on(ping(endpoint_of(&address.map_err(unusable)?)))?;
+    wait_for(ping(endpoint_of(&address.map_err(unusable)?)))?;
     Ok("the agent works\n".to_owned())
 }
 

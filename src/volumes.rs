@@ -9,9 +9,9 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
 
-use futures_lite::future;
 use serde_json::Value;
 
+use crate::base::thread::wait_for;
 use crate::config::Dirs;
 use crate::engine::Docker;
 use crate::http::client::Endpoint;
@@ -29,7 +29,7 @@ const NONE: &str = "-";
 /// One sentence: the engine does not answer, or the volume is used or not one of ours.
 pub fn main(endpoint: Endpoint, dirs: &Dirs, remove: Option<&str>) -> Result<String, Failed> {
     let engine = Docker::new(endpoint, Box::new(|_| None), true);
-    future::block_on(async {
+    wait_for(async {
         let rows = rows(&engine, dirs).await.map_err(failed)?;
         let Some(name) = remove else {
             return Ok(table(&rows));

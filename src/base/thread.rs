@@ -1,6 +1,7 @@
 //! Work that blocks, on a thread that ends with it (D-03); and rest.
 
 use std::io;
+use std::pin::{Pin, pin};
 
 /// Runs `work` on a thread that ends with it and awaits the result.
 ///
@@ -21,6 +22,24 @@ pub async fn on_thread<T: Send + 'static>(
     told.recv()
         .await
         .unwrap_or_else(|_| Err(io::Error::other("the disk thread ended early")))
+}
+
+/// Does what a command of one errand waits for, on this thread. The reactor has one of its own.
+///
+/// One loop for all of them: it would be built into each place otherwise.
+pub fn wait_for<T>(errand: impl Future<Output = T>) -> T {
+    let mut done = None;
+    {
+        let errand = pin!(async { done = Some(errand.await) });
+        block(errand);
+    }
+    // The loop ends with the errand, and that with its result.
+    done.unwrap_or_else(|| unreachable!())
+}
+
+#[inline(never)]
+fn block(errand: Pin<&mut dyn Future<Output = ()>>) {
+    futures_lite::future::block_on(errand);
 }
 
 /// Says that nothing is to be done for a while: pages of code and constants, which only work

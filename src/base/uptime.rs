@@ -35,3 +35,9 @@ impl Sub for Uptime {
         self.0.saturating_sub(earlier.0)
     }
 }
+/// Seconds for people, rounded up.
+#[must_use]
+pub const fn whole_secs(time: Duration) -> u64 {
+    time.as_secs()
+        .saturating_add((time.subsec_nanos() > 0) as u64)
+}

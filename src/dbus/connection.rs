@@ -342,7 +342,7 @@ pub(crate) async fn within<T>(
 ) -> Result<T, BusError> {
     let late = async {
         Timer::after(limit).await;
-        let said = format!("{doing}: no answer within {} s", limit.as_secs_f32());
+        let said = format!("{doing}: no answer within {} s", limit.as_secs());
         Err(BusError::new(BusErrorKind::TimedOut, said))
     };
     future::or(work, late).await

@@ -151,7 +151,8 @@ fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
     let label = |key: &str| labels.get(key).map(|value| &**value);
     let service = ServiceName::new(label(labels::SERVICE_NAME).unwrap_or(name));
     let app = AppUuid::new(label(labels::APP_UUID).unwrap_or(labels::UNKNOWN_APP));
-    let depends_on = label(labels::DEPENDS_ON).and_then(|json| serde_json::from_str(json).ok());
+    let depends_on =
+        label(labels::DEPENDS_ON).and_then(|json| crate::base::json::from_str(json).ok());
     let status = status(&found.state.status);
     let networks = found
         .network_settings
@@ -197,7 +198,7 @@ fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
 }
 
 fn part<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, String> {
-    serde_json::from_str(raw.get()).map_err(|err| err.to_string())
+    crate::base::json::from_str(raw.get()).map_err(|err| err.to_string())
 }
 
 /// What tells whether somebody changed a container: what it was made from and which

@@ -129,7 +129,9 @@ mod tests {
             ),
         ];
         for (line, want) in rows {
-            let event: EngineEvent = serde_json::from_str::<Line<'_>>(line).unwrap().into();
+            let event: EngineEvent = crate::base::json::from_str::<Line<'_>>(line)
+                .unwrap()
+                .into();
             assert_eq!(&*event.id, want, "{line}");
         }
     }

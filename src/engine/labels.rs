@@ -50,7 +50,7 @@ pub fn storage_identity(config: &impl Serialize) -> String {
 /// Reads it back; `None` for another form.
 #[must_use]
 pub fn read_storage_identity<T: DeserializeOwned>(label: &str) -> Option<T> {
-    let storage: Storage<T> = serde_json::from_str(label).ok()?;
+    let storage: Storage<T> = crate::base::json::from_str(label).ok()?;
     (storage.format == FORMAT).then_some(storage.config)
 }
 

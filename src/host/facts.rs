@@ -26,12 +26,8 @@ pub fn kernel() -> Option<String> {
 #[must_use]
 pub fn machine_up() -> std::time::Duration {
     let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-    let secs = text
-        .split_whitespace()
-        .next()
-        .and_then(|secs| secs.parse().ok());
-    let up = secs.and_then(|secs| std::time::Duration::try_from_secs_f64(secs).ok());
-    up.unwrap_or(std::time::Duration::MAX)
+    let secs = text.split('.').next().and_then(|secs| secs.parse().ok());
+    secs.map_or(std::time::Duration::MAX, std::time::Duration::from_secs)
 }
 
 /// Name and variant of the system that this program runs on, as it calls itself; neither

@@ -167,7 +167,7 @@ pub(super) fn document(body: &[u8]) -> Result<&RawValue, AppRefusal> {
             column: before.len() - line_start + 1,
         }
     })?;
-    serde_json::from_str(text).map_err(|error| {
+    crate::base::json::from_str(text).map_err(|error| {
         let message = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
         AppRefusal::Syntax {

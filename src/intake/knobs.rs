@@ -56,7 +56,10 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Knobs {
-        read(Node::new(serde_json::from_str(text).unwrap(), &Path::Root))
+        read(Node::new(
+            crate::base::json::from_str(text).unwrap(),
+            &Path::Root,
+        ))
     }
 
     #[test]

@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn issue_4_what_a_pool_may_say() {
         let pool = |text: &str| {
-            let raw = serde_json::from_str(text).unwrap();
+            let raw = crate::base::json::from_str(text).unwrap();
             let read = network(Node::new(raw, &crate::intake::node::Path::Root));
             read.map(|config| config.ipam.config[0].subnet.clone())
                 .map_err(|fault| fault.path)
@@ -273,7 +273,7 @@ mod tests {
             (r#"{"driver":"","driver_opts":{"x":"y"}}"#, "driver_opts.x"),
         ];
         for (text, want) in cases {
-            let raw = serde_json::from_str(text).unwrap();
+            let raw = crate::base::json::from_str(text).unwrap();
             let read = volume(Node::new(raw, &crate::intake::node::Path::Root));
             assert_eq!(
                 read.map_or_else(|fault| fault.path, |_| String::new()),

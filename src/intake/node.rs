@@ -13,6 +13,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Refusal;
+use crate::base::json::Text;
 use crate::base::map::Map;
 
 /// Where a value is in its document. Lives on the stack; becomes text only in a refusal.
@@ -145,7 +146,7 @@ impl<'d, 'p> Node<'d, 'p> {
         if !self.is_object() {
             return Err(self.unexpected("an object"));
         }
-        let members: Result<MembersOf<'d>, _> = serde_json::from_str(self.text);
+        let members: Result<MembersOf<'d>, _> = crate::base::json::from_str(self.text);
         members
             .map(|MembersOf(members)| members)
             .map_err(|_| self.refuse("a key in here is not valid text"))
@@ -187,7 +188,7 @@ impl<'d, 'p> Node<'d, 'p> {
         if !self.is_list() {
             return Err(self.unexpected("a list"));
         }
-        let elements: Result<ElementsOf<'d>, _> = serde_json::from_str(self.text);
+        let elements: Result<ElementsOf<'d>, _> = crate::base::json::from_str(self.text);
         let ElementsOf(elements) = elements.map_err(|_| self.refuse("not a valid list"))?;
         for (index, raw) in elements.into_iter().enumerate() {
             let path = Path::Index(self.path, index);
@@ -227,7 +228,7 @@ impl<'d, 'p> Node<'d, 'p> {
         if !self.is_string() {
             return Err(self.unexpected("a string"));
         }
-        let text: Result<Text<'d>, _> = serde_json::from_str(self.text);
+        let text: Result<Text<'d>, _> = crate::base::json::from_str(self.text);
         text.map(|Text(text)| text)
             .map_err(|_| self.refuse("the string is not valid text"))
     }
@@ -253,6 +254,12 @@ impl<'d, 'p> Node<'d, 'p> {
         } else {
             Err(self.unexpected("a number"))
         }
+    }
+
+    /// A number, if a float can be as large.
+    pub(crate) fn float(&self) -> Result<f64, Refusal> {
+        let number = crate::base::json::from_str(self.number()?);
+        number.map_err(|_| self.refuse("the number is out of range"))
     }
 
     /// Whether it is a number without fraction and exponent.
@@ -304,28 +311,6 @@ impl<'d, 'p> Node<'d, 'p> {
             Some(raw) => read(Node::new(raw, &self.path.key(key))).map(Some),
             None => Ok(None),
         }
-    }
-}
-
-/// A string or key, borrowed where it has no escapes.
-struct Text<'d>(Cow<'d, str>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'de>, D::Error> {
-        struct Borrowing;
-        impl<'de> Visitor<'de> for Borrowing {
-            type Value = Text<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Borrowing)
     }
 }
 

@@ -53,7 +53,7 @@ pub fn change(settings: &Settings) -> String {
 /// A sentence, when it failed or printed something else (R-TKO-10).
 pub fn read(output: &Output) -> Result<Settings, String> {
     let text = printed(output)?;
-    serde_json::from_str(text.trim()).map_err(|_| odd(&text))
+    crate::base::json::from_str(text.trim()).map_err(|_| odd(&text))
 }
 
 /// Whether [`COMMAND`] changed them.

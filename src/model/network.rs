@@ -1,33 +1,41 @@
 //! What a network is asked to be (target-state 3.1).
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use crate::base::json::fields;
 use crate::base::map::Map;
 
 /// A network as requested. Its JSON is the identity label and the API's answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NetworkConfig {
     /// `bridge` unless the document says otherwise.
     pub driver: String,
     /// Options of the driver.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[serde(skip_serializing_if = "Map::is_empty")]
     pub driver_opts: Map<String, String>,
     /// Whether the engine gives out IPv6 addresses.
-    #[serde(default)]
     pub enable_ipv6: bool,
     /// Without a way out.
-    #[serde(default)]
     pub internal: bool,
     /// The document's labels.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[serde(skip_serializing_if = "Map::is_empty")]
     pub labels: Map<String, String>,
     /// Address management.
-    #[serde(default)]
     pub ipam: Ipam,
     /// A network that only lends its settings (beyond upstream).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub config_only: bool,
 }
+
+fields!(NetworkConfig {
+    driver,
+    driver_opts,
+    enable_ipv6,
+    internal,
+    labels,
+    ipam,
+    config_only,
+});
 
 impl Default for NetworkConfig {
     fn default() -> Self {
@@ -44,17 +52,23 @@ impl Default for NetworkConfig {
 }
 
 /// Address management of a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ipam {
     /// `default` unless the document says otherwise.
     pub driver: String,
     /// Declared pools.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub config: Vec<Pool>,
     /// Options of the driver.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[serde(skip_serializing_if = "Map::is_empty")]
     pub options: Map<String, String>,
 }
+
+fields!(Ipam {
+    driver,
+    config,
+    options,
+});
 
 impl Default for Ipam {
     fn default() -> Self {
@@ -67,18 +81,25 @@ impl Default for Ipam {
 }
 
 /// One declared address pool.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Pool {
     /// In CIDR form.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub subnet: Option<String>,
     /// The bridge's own address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<String>,
     /// The part of the subnet that containers get.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_range: Option<String>,
     /// Addresses that are taken.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[serde(skip_serializing_if = "Map::is_empty")]
     pub aux_addresses: Map<String, String>,
 }
+
+fields!(Pool {
+    subnet,
+    gateway,
+    ip_range,
+    aux_addresses,
+});

@@ -1053,13 +1053,13 @@ mod tests {
     fn se_6_2_upstream_s_documents_are_read_and_extended() {
         let text = r#"{ "app": "happ9", "image": "r.example.org/os:latest", "build": "77be01d",
             "updater": "r.example.org/hup:latest", "status": "created", "install_attempts": 1 }"#;
-        let record: Record = serde_json::from_str(text).unwrap();
+        let record: Record = crate::base::json::from_str(text).unwrap();
         assert_eq!((record.install_attempts, record.attempted_at), (1, None));
-        let same: serde_json::Value = serde_json::from_str(text).unwrap();
+        let same: serde_json::Value = crate::base::json::from_str(text).unwrap();
         assert_eq!(serde_json::to_value(&record).unwrap(), same);
         let mut more = record;
         failed(&mut more, 2, NOW);
         let text = serde_json::to_string(&more).unwrap();
-        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), more);
+        assert_eq!(crate::base::json::from_str::<Record>(&text).unwrap(), more);
     }
 }

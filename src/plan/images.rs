@@ -15,6 +15,7 @@ use mahler::worker::Worker;
 use super::board::{Board, Part};
 use super::room::{Promise, Room};
 use super::work::{Cancel, Stopped, Tools};
+use crate::base::task;
 use crate::limits;
 use crate::model::ImageUri;
 use crate::model::current::{Container, Image};
@@ -154,7 +155,7 @@ impl Pulls {
                 board.pulls.retain(|uri, cancel| !is_new(uri, cancel));
             });
         };
-        executor.spawn(planned).detach();
+        task::spawn(executor, planned).detach();
     }
 
     /// Stops the pulls of what is so.

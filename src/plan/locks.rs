@@ -109,7 +109,7 @@ impl Work {
             log::info!(
                 "app '{}': {refused}; it is looked at again every {} s",
                 self.app,
-                self.tools.retry.as_secs_f32().ceil()
+                crate::base::uptime::whole_secs(self.tools.retry)
             );
         }
     }

@@ -27,7 +27,7 @@ pub(super) fn of(found: &Container, target: &ServiceTarget) -> String {
 /// The names of the fields that differ; never their values, which may be secret.
 fn changed_fields(old: &str, new: &str) -> String {
     type Fields<'a> = Map<String, &'a serde_json::value::RawValue>;
-    let read = |text| serde_json::from_str::<Fields<'_>>(text).unwrap_or_default();
+    let read = |text| crate::base::json::from_str::<Fields<'_>>(text).unwrap_or_default();
     let (old, new) = (read(old), read(new));
     let differs = |name: &&String| {
         old.get(*name).map(|value| value.get()) != new.get(*name).map(|value| value.get())

@@ -270,7 +270,7 @@ impl Tools {
             .unwrap_or_default();
         log::warn!(
             "{part}{app}: {said}; next try in {} s",
-            delay.as_secs_f32().ceil()
+            crate::base::uptime::whole_secs(delay)
         );
     }
 

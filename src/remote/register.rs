@@ -407,7 +407,7 @@ mod tests {
             os_version: Some(format!("balena\"OS {}", "\u{e9}".repeat(70))),
             ..About::default()
         };
-        let body: Value = serde_json::from_str(&asked(&record(), &about)).unwrap();
+        let body: Value = crate::base::json::from_str(&asked(&record(), &about)).unwrap();
         let os = body["os_version"].as_str().unwrap();
         assert!(os.starts_with("balena\"OS \u{e9}") && os.len() <= 70);
         assert_eq!(body["application"], 3);

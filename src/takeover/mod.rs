@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use futures_lite::future;
 
+use crate::base::thread::wait_for;
+use crate::clients::endpoint;
 use crate::config::{self, Dirs};
 use crate::engine::Docker;
 use crate::host::clock::SystemClock;
@@ -21,7 +23,7 @@ use crate::legacy::settings::{self, COMMAND};
 use crate::legacy::takeover::{self, Outcome, Takeover};
 use crate::limits;
 use crate::model::ServiceConfig;
-use crate::run::{Failed, endpoint, failed};
+use crate::run::{Failed, failed};
 use crate::start::ping;
 use crate::store::{AGENT_LOCK, Files, hold};
 use crate::world::Pending;
@@ -52,7 +54,7 @@ pub fn main(asked: &args::Takeover, env: &impl Fn(&str) -> Option<String>) -> Re
         force: asked.force,
         ..local
     };
-    let outcome = future::block_on(async {
+    let outcome = wait_for(async {
         match &asked.wanted {
             Some(wanted) => local.take_over(wanted).await,
             None => local.restore().await,
@@ -72,7 +74,7 @@ pub fn main(asked: &args::Takeover, env: &impl Fn(&str) -> Option<String>) -> Re
 /// One sentence.
 pub fn begin(wanted: &Wanted, env: &impl Fn(&str) -> Option<String>) -> Result<(), Failed> {
     let local = Local::new(env, By::Either, (wanted.host.clone(), wanted.port))?;
-    let outcome = future::block_on(local.take_over(wanted))?;
+    let outcome = wait_for(local.take_over(wanted))?;
     log::info!("{outcome}");
     if let Outcome::Migrated(_) = outcome {
         let thread = std::thread::Builder::new().name("legacy".into());
@@ -181,7 +183,7 @@ impl Local {
     /// Says so when the supervisor does not come back (R-TKO-8).
     fn verify(&self) {
         let (host, port) = &self.answers_at;
-        if future::block_on(takeover::answers(self, &self.clock)) {
+        if wait_for(takeover::answers(self, &self.clock)) {
             log::info!("the legacy supervisor answers at {host}:{port}");
         } else {
             let secs = limits::TAKEOVER_ANSWER.as_secs();

@@ -75,7 +75,7 @@ pub fn read_identity(text: &str) -> Option<Identity> {
         #[serde(borrow)]
         config: &'a RawValue,
     }
-    let label: Label<'_> = serde_json::from_str(text).ok()?;
+    let label: Label<'_> = crate::base::json::from_str(text).ok()?;
     (label.format == FORMAT).then(|| Identity {
         image: label.image,
         config: Arc::from(label.config.get()),

@@ -190,7 +190,7 @@ fn image_labels(config: Option<&str>) -> Map<String, String> {
         #[serde(default)]
         labels: Option<Map<String, String>>,
     }
-    let read = config.map(serde_json::from_str::<Image>);
+    let read = config.map(crate::base::json::from_str::<Image>);
     let image = read.and_then(Result::ok).unwrap_or_default();
     image.labels.unwrap_or_default()
 }

@@ -220,7 +220,7 @@ pub fn app(board: &Board, now: Now, detail: bool, uuid: &str) -> Option<Vec<u8>>
 
 fn image(found: &Image) -> ImageBody<'_> {
     const NOTHING: &str = "{}";
-    let raw = |text| serde_json::from_str::<&RawValue>(text).ok();
+    let raw = |text| crate::base::json::from_str::<&RawValue>(text).ok();
     let config = found
         .config
         .as_deref()

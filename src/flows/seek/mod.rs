@@ -7,6 +7,7 @@ use async_executor::LocalExecutor;
 use futures_lite::future;
 
 use crate::base::backoff::Backoff;
+use crate::base::task;
 use crate::base::thread;
 use crate::base::uptime::Uptime;
 use crate::limits;
@@ -42,8 +43,8 @@ enum Happened {
 /// containers are left as they are.
 pub async fn run(tools: Tools, mailbox: Arc<Mailbox>, stop: Arc<Cancel>) {
     let executor = LocalExecutor::new();
-    let images = executor.spawn(images::lane(tools.clone(), stop.clone()));
-    let host = executor.spawn(host::lane(tools.clone(), stop.clone()));
+    let images = task::spawn(&executor, images::lane(tools.clone(), stop.clone()));
+    let host = task::spawn(&executor, host::lane(tools.clone(), stop.clone()));
     let mut driver = Driver {
         images,
         host,
@@ -72,7 +73,7 @@ pub async fn run(tools: Tools, mailbox: Arc<Mailbox>, stop: Arc<Cancel>) {
                 // Beside the lanes: an engine that hangs must not hold them up.
                 let (tools, mailbox) = (driver.tools.clone(), mailbox.clone());
                 let compared = async move { compare(&tools, &mailbox).await };
-                driver.executor.spawn(compared).detach();
+                task::spawn(&driver.executor, compared).detach();
                 Order::Wait
             }
             Happened::StatusMayDiffer => Order::Wait,
@@ -250,7 +251,7 @@ impl Apply {
         let cancel = Arc::new(Cancel::default());
         let force = Arc::new(AtomicBool::new(options.force));
         let main = begin(tools.clone(), (cancel.clone(), force.clone()));
-        let tasks = vec![executor.spawn(main)];
+        let tasks = vec![task::spawn(executor, main)];
         Apply {
             cancel,
             force,
@@ -298,7 +299,10 @@ async fn begin(tools: Tools, (cancel, force): (Arc<Cancel>, Arc<AtomicBool>)) {
     // One executor a set of lanes: all of them are dropped together.
     let executor = LocalExecutor::new();
     let mut tasks = Vec::with_capacity(lanes.len() + 1);
-    tasks.push(executor.spawn(sweeps(tools.clone(), cancel.clone())));
+    tasks.push(task::spawn(
+        &executor,
+        sweeps(tools.clone(), cancel.clone()),
+    ));
     for uuid in lanes {
         let app = target.apps.get(&uuid).map(|app| Arc::new(app.clone()));
         let work = Work {
@@ -309,7 +313,7 @@ async fn begin(tools: Tools, (cancel, force): (Arc<Cancel>, Arc<AtomicBool>)) {
             force: force.clone(),
             stopped: Default::default(),
         };
-        tasks.push(executor.spawn(converge::lane(Arc::new(work))));
+        tasks.push(task::spawn(&executor, converge::lane(Arc::new(work))));
     }
     executor
         .run(async {

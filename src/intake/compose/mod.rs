@@ -142,6 +142,34 @@ fn one_or_many(node: Node<'_, '_>) -> Result<Vec<String>, Refusal> {
     Err(node.unexpected("a string or a list of strings"))
 }
 
+/// A number without exponent and without zeros that say nothing; its digits stay as they are.
+fn plain(number: &str) -> String {
+    let (sign, number) = match number.strip_prefix('-') {
+        Some(number) => ("-", number),
+        None => ("", number),
+    };
+    let (number, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = format!("{whole}{fraction}");
+    // A float's exponent has three digits, and so has one that the digits make up for.
+    let exponent: isize = exponent.parse().unwrap_or(0);
+    let point = exponent.saturating_add(isize::try_from(whole.len()).unwrap_or(0));
+    let missing = |count: isize| "0".repeat(usize::try_from(count).unwrap_or(0));
+    let digits = format!("{}{digits}", missing(1 - point));
+    let count = isize::try_from(digits.len()).unwrap_or(isize::MAX);
+    let digits = format!("{digits}{}", missing(point.saturating_sub(count)));
+    let (whole, fraction) = digits.split_at(usize::try_from(point.max(1)).unwrap_or(0));
+    let fraction = fraction.trim_end_matches('0');
+    let whole = match whole.trim_start_matches('0') {
+        "" => "0",
+        whole => whole,
+    };
+    match fraction {
+        "" => format!("{sign}{whole}"),
+        fraction => format!("{sign}{whole}.{fraction}"),
+    }
+}
+
 /// A string, number or boolean as text: strings verbatim (D-10), numbers in plain decimal.
 fn scalar(node: Node<'_, '_>) -> Result<String, Refusal> {
     if node.is_string() {
@@ -155,14 +183,43 @@ fn scalar(node: Node<'_, '_>) -> Result<String, Refusal> {
         return Ok(if digits == "-0" { "0" } else { digits }.to_owned());
     }
     if node.is_number() {
-        let number: f64 = node
-            .number()?
-            .parse()
-            .map_err(|_| node.refuse("not a number"))?;
-        if number.is_finite() {
-            return Ok(number.to_string());
-        }
-        return Err(node.refuse("the number is out of range"));
+        // What no float can be is refused, however it is written.
+        return match node.float()? {
+            0.0 => Ok("0".to_owned()),
+            _ => Ok(plain(node.number()?)),
+        };
     }
     Err(node.unexpected("a string, number or boolean"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a document says in numbers, services get in plain decimal (target-state 2.9).
+    #[test]
+    fn numbers_are_plain() {
+        let cases = [
+            ("1.50", "1.5"),
+            ("1e3", "1000"),
+            ("1.0", "1"),
+            ("-1.25E-2", "-0.0125"),
+            ("12.5e+1", "125"),
+            ("0.001e2", "0.1"),
+            ("1e21", "1000000000000000000000"),
+            ("0.30000000000000004", "0.30000000000000004"),
+        ];
+        for (number, want) in cases {
+            assert_eq!(plain(number), want, "{number}");
+        }
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..10_000 {
+            let most = 10_u64.pow(random.u32(1..15));
+            let digits = random.u64(1..most);
+            let written = format!("{digits}e{}", random.i32(-30..30));
+            let float: f64 = written.parse().unwrap();
+            assert_eq!(plain(&written), float.to_string(), "{written}");
+            assert_eq!(plain(&float.to_string()), float.to_string());
+        }
+    }
 }

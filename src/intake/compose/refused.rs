@@ -321,7 +321,7 @@ mod tests {
 
     /// The fields of a composition that are refused.
     fn refused(composition: &str) -> Vec<String> {
-        let raw = serde_json::from_str(composition).unwrap();
+        let raw = crate::base::json::from_str(composition).unwrap();
         let mut faults = Vec::new();
         let read = read(Node::new(raw, &Path::Root), &mut faults);
         assert!(read.ignored.is_empty(), "{composition}");
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn ts_5_1_a_mount_at_the_lock_directory_is_left_out_and_said() {
         let raw = r#"{"volumes":["v:/tmp/balena","w:/w"],"tmpfs":["/tmp//resin/","/t"]}"#;
-        let raw = serde_json::from_str(raw).unwrap();
+        let raw = crate::base::json::from_str(raw).unwrap();
         let mut faults = Vec::new();
         let composition = read(Node::new(raw, &Path::Root), &mut faults);
         assert!(faults.is_empty());

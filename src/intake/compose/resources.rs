@@ -55,8 +55,8 @@ fn truthy(node: Node<'_, '_>) -> bool {
     if node.is_string() {
         return node.str().is_ok_and(|text| !text.is_empty());
     }
-    if let Ok(number) = node.number() {
-        return number.parse::<f64>().is_ok_and(|number| number != 0.0);
+    if let Ok(number) = node.float() {
+        return number != 0.0;
     }
     node.bool().unwrap_or_else(|_| !node.is_null())
 }
@@ -70,7 +70,7 @@ fn microseconds(node: Node<'_, '_>) -> Result<i64, Refusal> {
 fn nano_cpus(node: Node<'_, '_>) -> Result<i64, Refusal> {
     /// 2^63, which is exact.
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    let number = node.number()?.parse::<f64>().unwrap_or(f64::NAN);
+    let number = node.float()?;
     if number < 0.0 {
         return Err(node.refuse("the number of CPUs is negative"));
     }

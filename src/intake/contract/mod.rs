@@ -225,7 +225,7 @@ mod tests {
             os: Some("balenaOS".to_owned()),
             ..Facts::default()
         };
-        let raw = serde_json::from_str(contract).unwrap();
+        let raw = crate::base::json::from_str(contract).unwrap();
         let mut warnings = Vec::new();
         match unmet(Node::new(raw, &Path::Root), &facts, &mut warnings) {
             Ok(None) if warnings.is_empty() => "met".to_owned(),

@@ -52,12 +52,11 @@ fn canonical(text: &str) -> Option<&RawValue> {
     let integer = text.parse::<i64>().is_ok_and(|n| n.to_string() == text)
         || text.parse::<u64>().is_ok_and(|n| n.to_string() == text);
     let fraction = || {
-        text.parse::<f64>().is_ok_and(|n| {
-            n.is_finite() && serde_json::to_string(&n).is_ok_and(|written| written == text)
-        })
+        crate::base::json::from_str::<f64>(text)
+            .is_ok_and(|n| serde_json::to_string(&n).is_ok_and(|written| written == text))
     };
     if text == "true" || text == "false" || integer || fraction() {
-        serde_json::from_str(text).ok()
+        crate::base::json::from_str(text).ok()
     } else {
         None
     }

@@ -1,11 +1,12 @@
 //! The health check.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use crate::base::json::fields;
 
 /// How the engine finds out whether a container is well (target-state 2.13).
 /// What is not given comes from the image. Durations in nanoseconds.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Healthcheck {
     /// `["CMD", ...]`, `["CMD-SHELL", text]` or `["NONE"]`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,3 +27,12 @@ pub struct Healthcheck {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<i64>,
 }
+
+fields!(Healthcheck {
+    test,
+    interval,
+    timeout,
+    start_period,
+    start_interval,
+    retries,
+});

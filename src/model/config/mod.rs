@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{NetworkName, VolumeName};
+use crate::base::json::fields;
 use crate::base::map::Map;
 
 pub mod environment;
@@ -36,8 +37,7 @@ const GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
 ///
 /// What equals its default is left out of the JSON, except `cgroup` and
 /// `restart_policy` (state-engine 1.2).
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[allow(missing_docs)] // Named and explained in target-state 2.1, one by one.
 pub struct ServiceConfig {
     #[serde(skip_serializing_if = "Map::is_empty")]
@@ -160,6 +160,63 @@ pub struct ServiceConfig {
     pub healthcheck: Option<Healthcheck>,
 }
 
+fields!(ServiceConfig {
+    annotations,
+    cgroup,
+    cgroup_parent,
+    command,
+    cpuset,
+    cpu_rt_period,
+    cpu_rt_runtime,
+    cpu_shares,
+    cpu_quota,
+    cap_add,
+    cap_drop,
+    group_add,
+    security_opt,
+    device_cgroup_rules,
+    devices,
+    dns,
+    dns_opt,
+    dns_search,
+    domainname,
+    entrypoint,
+    environment,
+    hostname,
+    init,
+    ipc,
+    labels,
+    mac_address,
+    mem_limit,
+    mem_reservation,
+    nano_cpus,
+    oom_kill_disable,
+    privileged,
+    read_only,
+    tty,
+    restart_policy,
+    runtime,
+    shm_size,
+    stop_grace_period,
+    stop_signal,
+    user,
+    userns_mode,
+    uts,
+    working_dir,
+    oom_score_adj,
+    pid,
+    pids_limit,
+    ulimits,
+    extra_hosts,
+    sysctls,
+    tmpfs,
+    networks,
+    network_mode,
+    volumes,
+    ports,
+    healthcheck,
+});
+
 /// For `skip_serializing_if`.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(number: &i64) -> bool {
@@ -179,7 +236,7 @@ impl ServiceConfig {
     ///
     /// When the text is something else.
     pub fn from_json(text: &str) -> Result<ServiceConfig, serde_json::Error> {
-        serde_json::from_str(text)
+        crate::base::json::from_str(text)
     }
 
     /// The canonical compact JSON: the identity of D-11.

@@ -1,8 +1,9 @@
 //! Volumes, binds and temporary file systems.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::is_false;
+use crate::base::json::{Text, fields};
 use crate::model::VolumeName;
 
 /// Where the agent mounts the lock directory of a service in its container
@@ -10,7 +11,7 @@ use crate::model::VolumeName;
 pub const LOCK_TARGETS: [&str; 2] = ["/tmp/balena", "/tmp/resin"];
 
 /// Something of the host or of the engine inside a container (target-state 2.22).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Mount {
     /// A volume of the release.
@@ -20,13 +21,13 @@ pub enum Mount {
         /// Its name in the release.
         source: VolumeName,
         /// Not to be written to.
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(skip_serializing_if = "is_false")]
         read_only: bool,
         /// Whether the image's files at the target stay out of an empty volume.
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(skip_serializing_if = "is_false")]
         nocopy: bool,
         /// Only this directory of it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         subpath: Option<String>,
     },
     /// A path of the host.
@@ -36,13 +37,12 @@ pub enum Mount {
         /// Where on the host.
         source: String,
         /// Not to be written to.
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(skip_serializing_if = "is_false")]
         read_only: bool,
         /// How mounts below it are seen on the other side.
-        #[serde(default)]
         propagation: Propagation,
         /// Whether the engine makes the path if it is missing.
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(skip_serializing_if = "is_false")]
         create_host_path: bool,
     },
     /// A file system in memory.
@@ -50,12 +50,61 @@ pub enum Mount {
         /// Where in the container.
         target: String,
         /// Bytes.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         size: Option<i64>,
         /// Permission bits.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         mode: Option<u32>,
     },
+}
+
+/// The members of all kinds.
+#[derive(Default)]
+struct Flat {
+    kind: String,
+    target: String,
+    source: String,
+    read_only: bool,
+    nocopy: bool,
+    subpath: Option<String>,
+    propagation: Propagation,
+    create_host_path: bool,
+    size: Option<i64>,
+    mode: Option<u32>,
+}
+
+fields!(Flat {
+    target, source, read_only, nocopy, subpath, propagation, create_host_path, size, mode,
+    "type" => kind,
+});
+
+impl<'de> Deserialize<'de> for Mount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Mount, D::Error> {
+        let flat = Flat::deserialize(deserializer)?;
+        let target = flat.target;
+        Ok(match &*flat.kind {
+            "volume" => Mount::Volume {
+                target,
+                source: VolumeName::new(&flat.source),
+                read_only: flat.read_only,
+                nocopy: flat.nocopy,
+                subpath: flat.subpath,
+            },
+            "bind" => Mount::Bind {
+                target,
+                source: flat.source,
+                read_only: flat.read_only,
+                propagation: flat.propagation,
+                create_host_path: flat.create_host_path,
+            },
+            "tmpfs" => Mount::Tmpfs {
+                target,
+                size: flat.size,
+                mode: flat.mode,
+            },
+            _ => return Err(serde::de::Error::custom("a mount of an unknown type")),
+        })
+    }
 }
 
 impl Mount {
@@ -71,7 +120,7 @@ impl Mount {
 }
 
 /// How mounts below a bind are seen on the other side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)] // The kernel's own words.
 pub enum Propagation {
@@ -82,6 +131,14 @@ pub enum Propagation {
     Rshared,
     Slave,
     Rslave,
+}
+
+impl<'de> Deserialize<'de> for Propagation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Propagation, D::Error> {
+        let Text(word) = Text::deserialize(deserializer)?;
+        let unknown = || serde::de::Error::custom("an unknown propagation");
+        Propagation::parse(&word).ok_or_else(unknown)
+    }
 }
 
 impl Propagation {
@@ -114,8 +171,7 @@ impl Propagation {
 }
 
 /// Options of an entry of the field `tmpfs` (target-state 2.20); `null` in JSON when not given.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct TmpfsOptions {
     /// Permission bits.
     pub mode: Option<u32>,
@@ -124,3 +180,5 @@ pub struct TmpfsOptions {
     /// The owning group.
     pub gid: Option<u32>,
 }
+
+fields!(TmpfsOptions { mode, uid, gid });

@@ -6,6 +6,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::base::json::fields;
 use crate::base::map::Map;
 use crate::model::NetworkName;
 
@@ -52,8 +53,7 @@ impl<'de> Deserialize<'de> for Attachments {
 }
 
 /// How a container is attached to one network (target-state 2.14).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
     /// Further names of the container there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -77,3 +77,13 @@ pub struct Endpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gw_priority: Option<i32>,
 }
+
+fields!(Endpoint {
+    aliases,
+    ipv4_address,
+    ipv6_address,
+    link_local_ips,
+    mac_address,
+    driver_opts,
+    gw_priority,
+});

@@ -121,7 +121,7 @@ impl Updates {
         let delay = self.backoff.failed(fastrand::f64());
         let until = self.tools.clock.now() + delay;
         if let Why::Failed(said) | Why::Absent(said) = &why {
-            let secs = delay.as_secs_f32().ceil();
+            let secs = crate::base::uptime::whole_secs(delay);
             log::warn!("host OS: {said}; next try in {secs} s");
         }
         self.paused = Some(Paused { why, until });

@@ -1,0 +1,107 @@
+//! JSON is read in one way.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+/// What a text says.
+///
+/// The library has a reader of texts and one of bytes, and each type that is read by both has its
+/// code twice: all of the agent reads bytes.
+///
+/// # Errors
+/// The library's.
+pub fn from_str<'d, T: Deserialize<'d>>(text: &'d str) -> serde_json::Result<T> {
+    serde_json::from_slice(text.as_bytes())
+}
+
+/// A string or key, borrowed where it has no escapes.
+#[derive(Debug)]
+pub struct Text<'d>(pub Cow<'d, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'de>, D::Error> {
+        struct Borrowing;
+        impl<'de> Visitor<'de> for Borrowing {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Borrowing)
+    }
+}
+
+/// A type whose members are set one by one on its default, as they come: of a repeated one the
+/// last counts, and what is not known is passed over. Half the code of what the library derives,
+/// which keeps each member aside until it has seen all of them.
+pub trait Fields<'de>: Default {
+    /// Reads the value of a member; the name tells which it is.
+    ///
+    /// # Errors
+    /// The reader's.
+    fn set<A: MapAccess<'de>>(&mut self, name: &str, members: &mut A) -> Result<(), A::Error>;
+}
+
+/// Reads such a type.
+///
+/// # Errors
+/// The reader's.
+pub fn one_by_one<'de, T: Fields<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    deserializer.deserialize_map(OneByOne(PhantomData))
+}
+
+struct OneByOne<T>(PhantomData<T>);
+
+impl<'de, T: Fields<'de>> Visitor<'de> for OneByOne<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<T, A::Error> {
+        let mut read = T::default();
+        while let Some(Text(name)) = members.next_key()? {
+            read.set(&name, &mut members)?;
+        }
+        Ok(read)
+    }
+}
+
+/// Makes a type readable member by member ([`Fields`]): `fields!(Type { one, two, "type" => kind })`.
+macro_rules! fields {
+    ($type:ty { $($field:ident),* $(, $name:literal => $other:ident)* $(,)? }) => {
+        impl<'de> $crate::base::json::Fields<'de> for $type {
+            fn set<A: serde::de::MapAccess<'de>>(
+                &mut self,
+                name: &str,
+                members: &mut A,
+            ) -> Result<(), A::Error> {
+                match name {
+                    $(stringify!($field) => self.$field = members.next_value()?,)*
+                    $($name => self.$other = members.next_value()?,)*
+                    _ => drop(members.next_value::<serde::de::IgnoredAny>()?),
+                }
+                Ok(())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+                $crate::base::json::one_by_one(reader)
+            }
+        }
+    };
+}
+pub(crate) use fields;
