@@ -542,7 +542,7 @@ pub fn engine_address(text: Option<&str>) -> Result<EngineAddress, Usage> {
 }
 
 /// `NAME [VERSION[@BUILD]]` (state-engine 10.7).
-fn operating_system(text: &str) -> Result<OperatingSystem, Usage> {
+pub(crate) fn operating_system(text: &str) -> Result<OperatingSystem, Usage> {
     let wrong = || {
         Usage(format!(
             "--host-os-version: expected NAME [VERSION[@BUILD]], got '{text}'"

@@ -52,6 +52,7 @@ mod service;
 mod sim;
 pub mod start;
 pub mod store;
+mod survey;
 #[cfg(feature = "legacy")]
 pub mod takeover;
 #[cfg(test)]

@@ -99,8 +99,10 @@ pub const FIRST_READ_WAIT: Duration = Duration::from_secs(5);
 pub const FIRST_READ_RETRY_AFTER_SECS: u32 = 5;
 /// A service manager is not told more often that the agent goes on (FD-44).
 pub const WATCHDOG_TICK_MIN: Duration = Duration::from_millis(50);
-/// A cell of `helios doctor` is cut behind so many characters.
-pub const DOCTOR_CELL_CHARS_MAX: usize = 64;
+/// The engine, and the bus, have so long to say what they are; then they are not there.
+pub const CAPABILITY_WAIT: Duration = Duration::from_secs(5);
+/// A cell of the table of what a machine offers is cut behind so many characters.
+pub const TABLE_CELL_CHARS_MAX: usize = 64;
 /// From SIGTERM to exit, everything included (D-32).
 pub const SHUTDOWN: Duration = Duration::from_secs(8);
 /// The part of it in which open answers of the local API are finished.

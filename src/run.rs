@@ -25,7 +25,7 @@ use crate::flows::register::{IDENTITY, Register};
 use crate::flows::report::fields::{LocalApi, Own};
 use crate::flows::seek::seeker::Options;
 use crate::flows::seek::{Mailbox, events, local};
-use crate::flows::{poll, register, report, seek};
+use crate::flows::{self, poll, register, report, seek};
 use crate::host::{clock::SystemClock, facts, locks::SharedDirs, own};
 use crate::http::server::Server;
 use crate::identity::Identity;
@@ -36,6 +36,8 @@ use crate::plan::work::{Cancel, Tools};
 use crate::remote::{manifest::Reader, registry::Registries};
 use crate::service::Manager;
 use crate::store::{self, Files};
+use crate::survey::Survey;
+use crate::world::capabilities::Capabilities;
 use crate::world::clock::Clock as _;
 use crate::world::engine::HostFacts;
 use crate::world::registry::Registry;
@@ -173,6 +175,7 @@ struct Agent {
     /// What is to be done for that, and whether its candidate is on disk.
     registering: Option<(Registration, bool)>,
     account: Arc<Account>,
+    capabilities: Arc<dyn Capabilities>,
 }
 
 /// What a device has of its backend once it is known to it.
@@ -216,6 +219,7 @@ impl Agent {
         let engine = Docker::new(endpoint(config.engine.clone()), Box::new(auth), true)
             .with_backend(account.backend.clone());
         let engine = Arc::new(engine);
+        let capabilities = Arc::new(Survey::of(&config, engine.clone()));
         let tools = Tools {
             machine: crate::hostup::machine(&engine, &config),
             engine,
@@ -246,6 +250,7 @@ impl Agent {
             remote: None,
             registering,
             account,
+            capabilities,
         };
         if let (Some(remote), Some(way), None) =
             (&agent.config.remote, &agent.way, &agent.registering)
@@ -377,6 +382,8 @@ impl Agent {
             }
         });
         let (board, clock) = (&self.tools.board, &*self.tools.clock);
+        let offers = flows::capabilities::run(&self.tools, &*self.capabilities);
+        let _offers = task::spawn(&executor, offers);
         let _manners = task::spawn(&executor, manager.attend(board, clock));
         let all = async {
             wait_for(signals).await;
@@ -527,6 +534,7 @@ impl Agent {
             key,
             has_loopback: listeners.has_loopback,
             has_user_apps: self.config.has_user_apps,
+            capabilities: self.capabilities.clone(),
             #[cfg(feature = "legacy")]
             proxy: self.beside.as_ref().map(|beside| {
                 let account = self.account.backend.clone();

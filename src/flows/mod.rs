@@ -13,6 +13,7 @@ use crate::intake::Facts;
 use crate::world::engine::HostFacts;
 
 pub mod api;
+pub mod capabilities;
 #[cfg(feature = "legacy")]
 pub mod legacy;
 pub mod poll;

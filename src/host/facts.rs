@@ -59,6 +59,39 @@ pub(super) fn is_contained() -> bool {
         .any(|mark| Path::new(mark).exists())
 }
 
+/// Where the host's state partition may be seen.
+pub(super) const STATE_DIRS: [&str; 2] = ["/mnt/state", "/mnt/root/mnt/state"];
+/// The same for its boot partition.
+const BOOT_DIRS: [&str; 2] = ["/mnt/boot", "/mnt/root/mnt/boot"];
+/// Where a journal is.
+const JOURNAL_DIRS: [&str; 2] = ["/run/log/journal", "/var/log/journal"];
+
+/// The host's state partition, if it is seen: where somebody said, else where it may be.
+#[must_use]
+pub fn state_partition(told: Option<&Path>) -> Option<String> {
+    match told {
+        Some(dir) => dir.is_dir().then(|| dir.display().to_string()),
+        None => directory(&STATE_DIRS),
+    }
+}
+
+/// The host's boot partition, if it is seen.
+#[must_use]
+pub fn boot_partition() -> Option<String> {
+    directory(&BOOT_DIRS)
+}
+
+/// The journal's directory, if there is one.
+#[must_use]
+pub fn journal() -> Option<String> {
+    directory(&JOURNAL_DIRS)
+}
+
+fn directory(places: &[&str]) -> Option<String> {
+    let found = places.iter().find(|dir| Path::new(dir).is_dir());
+    found.map(|dir| (*dir).to_owned())
+}
+
 /// Bytes that are free to an ordinary user on the file system of `dir` (FD-07).
 #[must_use]
 pub fn free_bytes(dir: &str) -> Option<u64> {

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
+use super::facts::STATE_DIRS;
 use crate::base::tar::{Entry, Kind, Piece, Tar};
 use crate::limits::{UPDATER_BYTES_MAX, UPDATER_FILES_MAX};
 
@@ -17,8 +18,6 @@ pub const PROGRAM: &str = "entry.sh";
 pub const INSIDE: &str = "/app";
 /// The names by which balenaOS says that an update is not over.
 const TRIALS: [&str; 2] = ["rollback-health-breadcrumb", "rollback-altboot-breadcrumb"];
-/// Where the host's state partition may be seen.
-const STATE_DIRS: [&str; 2] = ["/mnt/state", "/mnt/root/mnt/state"];
 
 /// The directories it is about.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@
 //! * What is kept for long is small: a service's configuration is one string of
 //!   canonical JSON (D-11), parsed where a call needs it.
 
+pub mod capability;
 pub mod config;
 pub mod current;
 pub mod identity;

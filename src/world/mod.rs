@@ -12,6 +12,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+pub mod capabilities;
 pub mod clock;
 pub mod engine;
 pub mod host;

@@ -337,6 +337,77 @@ fn issue_8_without_a_bus_apps_go_on_and_with_it_the_host_does_too() {
     assert!((2..=3).contains(&attempts), "{attempts}");
 }
 
+/// Each thing that the host offers is in the log, in `helios doctor` (`process.rs`) and in the API,
+/// and so is what comes and goes.
+#[test]
+fn issue_8_what_the_host_offers_is_said_and_served() {
+    let _alone = alone();
+    let mut it = Device::new();
+    it.bus.down();
+    let agent = it.agent();
+    agent.wait_for_log("INFO  what this machine offers:");
+    agent.wait_for_log("  container engine    ok    ");
+    agent.wait_for_log("  systemd over D-Bus  none  ");
+    let found = agent.get("/v3/device/capabilities");
+    let bus = &found["systemd"];
+    assert_eq!(bus["available"], false);
+    assert!(
+        bus["reason"].as_str().unwrap().contains("cannot be opened"),
+        "{bus}"
+    );
+    assert!(
+        bus["follows"]
+            .as_str()
+            .unwrap()
+            .contains("nothing of the host"),
+        "{bus}"
+    );
+    let engine = &found["engine"];
+    assert_eq!(engine["available"], true);
+    let (version, api) = (
+        engine["version"].as_str().unwrap(),
+        engine["api"].as_str().unwrap(),
+    );
+    let detail = engine["detail"].as_str().unwrap();
+    assert!(
+        detail.contains(version) && detail.ends_with(&format!("API {api}")),
+        "{engine}"
+    );
+    assert_eq!(call("GET", "/version", None).1["Version"], version);
+    let info = call("GET", "/info", None).1;
+    assert_eq!(found["images"]["driver"], info["Driver"]);
+    assert_eq!(found["images"]["directory"], info["DockerRootDir"]);
+    assert_eq!(found["control_groups"]["version"], info["CgroupVersion"]);
+    let free = found["room"]["free_bytes"].as_str().unwrap();
+    assert!(free.parse::<u64>().unwrap() > 0);
+    let os = &found["os"];
+    assert_eq!(
+        (&os["name"], &os["version"], &os["board_revision"]),
+        (&json!("balenaOS"), &json!("6.1"), &json!("b0"))
+    );
+    let runtime = it.dir.0.join("run");
+    assert_eq!(found["runtime"]["directory"], runtime.to_str().unwrap());
+    for name in [
+        "machine",
+        "boot",
+        "journal",
+        "device_type",
+        "state",
+        "identity",
+        "host_state",
+    ] {
+        assert!(found[name]["available"].is_boolean(), "{name}: {found}");
+    }
+    assert_eq!(agent.call("POST", "/v3/device/capabilities", None).0, 405);
+    // There when somebody looks next.
+    it.bus.up();
+    let bus = agent.get("/v3/device/capabilities")["systemd"].take();
+    assert_eq!(bus["available"], true);
+    assert_eq!(bus["logind"], "true");
+    let begun = agent.log().matches("what this machine offers").count();
+    assert_eq!(begun, 1, "one table");
+}
+
 /// Asks for what becomes of the host; the answer's status and text.
 fn ask(agent: &Agent, path: &str, body: Option<Value>) -> (u16, String) {
     let (status, said) = agent.call("POST", path, body.as_ref());

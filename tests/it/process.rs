@@ -121,11 +121,45 @@ fn issue_8_the_doctor_says_what_is_there_and_what_follows() {
     assert!(line("images").contains("overlay2, in /"));
     assert!(line("room for images").contains("iB free"));
     assert!(line("systemd over D-Bus").contains("  none  "));
-    assert!(line("device").contains("helios --help"));
+    assert!(line("device type").contains("  none  "));
+    assert!(line("device  ").contains("helios --help"));
+    assert!(line("machine").contains("Linux "));
     assert_eq!(lines.last().unwrap(), "an agent can work here");
 
     let (code, lines) = run("unix:///nonexistent/engine", no_bus);
     assert_eq!(code, 1);
     assert!(lines[0].starts_with("container engine") && lines[0].contains("DOCKER_HOST"));
     assert!(lines.last().unwrap().contains("cannot work here"));
+}
+
+/// Without user apps of a backend: nothing of the engine is touched.
+#[test]
+fn issue_8_an_engine_that_comes_later_is_a_change() {
+    let _alone = crate::support::alone();
+    let dir = Scratch::new();
+    let socket = dir.0.join("engine.sock");
+    let engine = Some(format!("unix://{}", socket.display()));
+    let agent = Agent::start(
+        &dir.0,
+        &Options {
+            engine,
+            ..Options::default()
+        },
+    );
+    agent.wait_for_log("  container engine    none  ");
+    let real = crate::support::env("HELIOS_TEST_ENGINE");
+    std::os::unix::fs::symlink(real.trim_start_matches("unix://"), socket).unwrap();
+    agent.wait_for_log("what this machine offers has changed:");
+    agent.wait_for_log("  images            ok    ");
+    let log = agent.log();
+    assert_eq!(
+        log.matches("  container engine  ok    ").count(),
+        1,
+        "{log}"
+    );
+    assert_eq!(
+        log.matches("  machine ").count(),
+        1,
+        "only what is new: {log}"
+    );
 }

@@ -1,6 +1,9 @@
 //! Answers in the forms of D-28, and the words of local-api 1.4. Pure.
 
 use serde::Serialize;
+use serde_json::Value;
+
+use crate::model::capability::Capability;
 
 /// One answer, ready to be written.
 #[derive(Debug, PartialEq, Eq)]
@@ -135,6 +138,29 @@ pub fn flags<'q>(
         .collect())
 }
 
+/// What a machine offers: an object with one member for each thing, which says whether it is
+/// `available`, what was found as `detail` or why not as `reason`, and what follows.
+#[must_use]
+pub fn capabilities(rows: &[Capability]) -> Vec<u8> {
+    let members = rows.iter().map(|row| {
+        let (name, text) = match &row.found {
+            Ok(detail) => ("detail", detail),
+            Err(why) => ("reason", why),
+        };
+        let texts = [(name, text.as_str()), ("follows", row.follows)];
+        let facts = row.facts.iter().map(|(name, value)| (*name, &**value));
+        let texts = texts.into_iter().filter(|(_, text)| !text.is_empty());
+        let texts = texts
+            .chain(facts)
+            .map(|(name, text)| (name.to_owned(), Value::String(text.to_owned())));
+        let is_there = ("available".to_owned(), Value::Bool(row.found.is_ok()));
+        let body = texts.chain(std::iter::once(is_there)).collect();
+        (row.id.to_owned(), Value::Object(body))
+    });
+    let body = Value::Object(members.collect());
+    body.to_string().into_bytes()
+}
+
 /// Whether a media type is JSON: `application/json` or `application/*+json`.
 #[must_use]
 pub fn is_json(content_type: Option<&str>) -> bool {
@@ -161,9 +187,9 @@ pub fn update_body(body: &[u8]) -> Result<(bool, bool), String> {
     #[derive(serde::Deserialize)]
     struct Body {
         #[serde(default)]
-        force: Option<serde_json::Value>,
+        force: Option<Value>,
         #[serde(default)]
-        cancel: Option<serde_json::Value>,
+        cancel: Option<Value>,
     }
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok((false, false));
@@ -172,15 +198,14 @@ pub fn update_body(body: &[u8]) -> Result<(bool, bool), String> {
         return Err("the body is not a JSON object".to_owned());
     }
     let read: Body = serde_json::from_slice(body).map_err(|err| format!("invalid body: {err}"))?;
-    let flag = |name: &str, value: Option<serde_json::Value>| match value {
+    let flag = |name: &str, value: Option<Value>| match value {
         None => Ok(false),
         Some(value) => truthy(&value).ok_or_else(|| format!("{name}: expected a boolean")),
     };
     Ok((flag("force", read.force)?, flag("cancel", read.cancel)?))
 }
 
-fn truthy(value: &serde_json::Value) -> Option<bool> {
-    use serde_json::Value;
+fn truthy(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(value) => Some(*value),
         Value::Number(number) => match number.as_u64() {
@@ -271,7 +296,7 @@ mod tests {
             message: "a \"quote\"\n".into(),
         }];
         let answer = Answer::problem(422, None, "line\n\"x\"", &wrong);
-        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(body["detail"], "line\n\"x\"");
         assert_eq!(body["errors"][0]["message"], "a \"quote\"\n");
         assert_eq!(answer.fields[0].1, "application/json");

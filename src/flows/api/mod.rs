@@ -19,6 +19,7 @@ use crate::model::status::UpdateStatus;
 use crate::model::target::AppTarget;
 use crate::plan::board::Board;
 use crate::plan::work::Tools;
+use crate::world::capabilities::Capabilities;
 use crate::world::engine::HostFacts;
 use crate::world::system::Power;
 
@@ -46,6 +47,8 @@ pub struct Api {
     pub has_loopback: bool,
     /// Whether user apps are this agent's; else those of the legacy supervisor (D-08).
     pub has_user_apps: bool,
+    /// Looks at what this machine offers.
+    pub capabilities: Arc<dyn Capabilities>,
     /// Takes what is none of ours, beside a legacy supervisor.
     #[cfg(feature = "legacy")]
     pub proxy: Option<Box<proxy::Proxy>>,
@@ -103,6 +106,10 @@ impl Api {
             Route::Update => self.update(exchange).await,
             Route::Status | Route::Device | Route::App(_) => {
                 self.read(&route, exchange.query(), accept).await
+            }
+            Route::Capabilities => {
+                let rows = self.capabilities.look().await;
+                Answer::json(200, answer::capabilities(&rows))
             }
             Route::Power(power) => self.power(power, exchange).await,
             Route::SetApp(_) | Route::RemoveApp(_) if !self.has_user_apps => {

@@ -12,6 +12,8 @@ pub enum Route {
     Status,
     /// `GET /v3/device`.
     Device,
+    /// `GET /v3/device/capabilities`.
+    Capabilities,
     /// `GET /v3/device/apps/{uuid}`.
     App(String),
     /// `POST /v3/device/apps/{uuid}`.
@@ -49,6 +51,7 @@ pub fn route(method: &str, path: &str) -> Route {
         "/ping" => only_get(Route::Ping),
         "/v3/status" => only_get(Route::Status),
         "/v3/device" => only_get(Route::Device),
+        "/v3/device/capabilities" => only_get(Route::Capabilities),
         "/v1/update" => only_post(Route::Update),
         "/v1/reboot" | "/v3/device/reboot" => only_post(Route::Power(Power::Reboot)),
         "/v1/shutdown" | "/v3/device/shutdown" => only_post(Route::Power(Power::Off)),
@@ -84,6 +87,8 @@ mod tests {
             ("GET", "/v3/device", Route::Device),
             ("GET", "/v3/device/", Route::Unknown),
             ("GET", "/V3/device", Route::Unknown),
+            ("GET", "/v3/device/capabilities", Route::Capabilities),
+            ("POST", "/v3/device/capabilities", Route::WrongMethod("GET,HEAD")),
             ("GET", "/v3/device/apps", Route::Unknown),
             ("GET", "/v3/device/apps/", Route::Unknown),
             ("GET", "/v3/device/apps/a%2Fb", Route::App(app())),
