@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::base::thread::wait_for;
 use crate::config::{self, Dirs};
 use crate::engine::Docker;
 use crate::flows::register::IDENTITY;
@@ -32,7 +33,7 @@ pub fn main(endpoint: Endpoint, env: &impl Fn(&str) -> Option<String>) -> (Strin
         host_state_dir: dir("HELIOS_HOST_STATE_DIR"),
         dirs,
     };
-    let mut rows = async_io::block_on(survey.look());
+    let mut rows = wait_for(survey.look());
     let name = identity.name(IDENTITY);
     rows.push(of_device(known.is_some(), &name));
     let works = capability::suffice(&rows);
