@@ -19,6 +19,7 @@ mod locks;
 mod poll;
 mod power;
 mod process;
+mod quick_start;
 mod register;
 mod registry;
 mod roundtrip;
