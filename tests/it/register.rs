@@ -805,6 +805,39 @@ fn s_net_03_fd_28_a_name_without_an_address_is_looked_up_again() {
     assert_eq!(agent.status(), "done");
 }
 
+/// Nothing is remembered of an address that led nowhere, nor of one that did (FD-28).
+#[test]
+fn s_net_04_fd_28_a_name_that_moves_is_followed() {
+    let mock = Mock::start(honest);
+    let port = mock.url.rsplit_once(':').unwrap().1;
+    let dir = Scratch::new();
+    let hosts = dir.0.join("hosts");
+    // The same file, so that it is seen where it is mounted.
+    let is_at = |address| std::fs::write(&hosts, format!("{address} backend.test\n")).unwrap();
+    is_at("127.0.0.2");
+    let url = format!("http://backend.test:{port}");
+    let options = Options {
+        args: registers(&url),
+        engine: Some("unix:///nonexistent/engine.sock".to_owned()),
+        sees: Some((hosts.clone(), "/etc/hosts")),
+        ..Options::default()
+    };
+    let agent = Agent::start(&dir.0, &options);
+    agent.wait_for_log("cannot connect to backend.test");
+    assert!(mock.posts().is_empty());
+    is_at("127.0.0.1");
+    registered(&dir);
+    // Away, and back: polls go on, too.
+    is_at("127.0.0.2");
+    let again = "poll: the backend answers again";
+    assert_eq!(agent.call("POST", "/v1/update", None).0, 202);
+    agent.wait_for_log("poll: cannot connect to backend.test");
+    assert!(!agent.log().contains(again));
+    is_at("127.0.0.1");
+    agent.wait_for_log(again);
+    assert_eq!(agent.stop(), Some(0));
+}
+
 /// The same against the development backend, which refuses what the real one refuses.
 mod development {
     use super::*;

@@ -19,8 +19,7 @@ const KINDS: &[(&str, u32)] = &[
 #[rustfmt::skip]
 const WITHOUT: &[(&str, &str)] = &[
     ("S-IMG-08", "a name with a digest cannot be given by hand: the pull moves the manifest only, the engine has the rest"),
-    ("S-NET-04", "each connection asks the system's resolver anew, and a test may not change what that says"),
-    ("S-REP-21", "the real backend's storing; what is sent, and how often, is R-REP-8's test"),
+    ("S-REP-21", "the real backend's storing; what is sent, and how often, are R-REP-6's and FD-38's tests"),
     ("S-PRX-07", "the legacy supervisor's polls are let in by D-26's rules, which have their own tests"),
     ("S-PRX-08", "as S-PRX-07"),
     ("S-PRX-32", "src/http refuses it for every server, in its own tests"),

@@ -126,6 +126,8 @@ pub struct Options<'a> {
     pub inside: Option<String>,
     /// Where the system bus is.
     pub bus: Option<String>,
+    /// What it is to see in place of a file of the system.
+    pub sees: Option<(PathBuf, &'a str)>,
 }
 
 pub fn program() -> Command {
@@ -137,19 +139,24 @@ pub fn program() -> Command {
     command
 }
 
-/// The program, with the file that an engine mounts into this container.
-fn inside(dir: &Path, container: &str) -> Command {
+/// The file that an engine mounts into this container.
+fn inside(dir: &Path, container: &str) -> (PathBuf, &'static str) {
     let own = dir.join(container);
     std::fs::create_dir_all(&own).unwrap();
     std::fs::write(own.join("hostname"), "own\n").unwrap();
+    (own.join("hostname"), "/etc/hostname")
+}
+
+/// The program, which sees this file in that place.
+fn seeing((file, place): &(PathBuf, &str)) -> Command {
     let mut command = Command::new("unshare");
     command
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .stdin(Stdio::null());
-    let script = "mount --bind \"$0\" /etc/hostname && exec \"$@\"";
+    let script = "mount --bind \"$0\" \"$1\" && shift && exec \"$@\"";
     command.args(["--mount", "/bin/sh", "-c", script]);
-    command.arg(own.join("hostname"));
+    command.arg(file).arg(place);
     command.arg(env!("CARGO_BIN_EXE_helios"));
     command
 }
@@ -166,8 +173,10 @@ impl Agent {
             .append(true)
             .open(dir.join("log"))
             .unwrap();
-        let mut command = match &options.inside {
-            Some(container) => inside(dir, container),
+        let own = options.inside.as_ref();
+        let own = own.map(|container| inside(dir, container));
+        let mut command = match own.as_ref().or(options.sees.as_ref()) {
+            Some(seen) => seeing(seen),
             None => program(),
         };
         command
