@@ -28,6 +28,8 @@ mod beside;
 pub mod check;
 pub mod clients;
 pub mod config;
+#[cfg(feature = "tls")]
+pub mod crypto;
 #[cfg(any(feature = "hostapp", feature = "legacy"))]
 pub mod dbus;
 pub mod doctor;

@@ -18,8 +18,22 @@ pub fn from_str<'d, T: Deserialize<'d>>(text: &'d str) -> serde_json::Result<T> 
 }
 
 /// A string or key, borrowed where it has no escapes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Text<'d>(pub Cow<'d, str>);
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for Text<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'de>, D::Error> {
@@ -80,8 +94,9 @@ impl<'de, T: Fields<'de>> Visitor<'de> for OneByOne<T> {
 }
 
 /// Makes a type readable member by member ([`Fields`]): `fields!(Type { one, two, "type" => kind })`.
+/// A type that borrows has the lifetime `'de`.
 macro_rules! fields {
-    ($type:ty { $($field:ident),* $(, $name:literal => $other:ident)* $(,)? }) => {
+    (@ $type:ty, $([$($name:tt)+] $field:ident)*) => {
         impl<'de> $crate::base::json::Fields<'de> for $type {
             fn set<A: serde::de::MapAccess<'de>>(
                 &mut self,
@@ -89,8 +104,7 @@ macro_rules! fields {
                 members: &mut A,
             ) -> Result<(), A::Error> {
                 match name {
-                    $(stringify!($field) => self.$field = members.next_value()?,)*
-                    $($name => self.$other = members.next_value()?,)*
+                    $($($name)+ => self.$field = members.next_value()?,)*
                     _ => drop(members.next_value::<serde::de::IgnoredAny>()?),
                 }
                 Ok(())
@@ -102,6 +116,12 @@ macro_rules! fields {
                 $crate::base::json::one_by_one(reader)
             }
         }
+    };
+    ($type:ty { $($name:literal => $other:ident),+ $(,)? }) => {
+        $crate::base::json::fields!(@ $type, $([$name] $other)*);
+    };
+    ($type:ty { $($field:ident),+ $(, $name:literal => $other:ident)* $(,)? }) => {
+        $crate::base::json::fields!(@ $type, $([stringify!($field)] $field)* $([$name] $other)*);
     };
 }
 pub(crate) use fields;

@@ -1,16 +1,17 @@
 //! Containers: calls, and what inspect says as a model.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::container::create_body_with;
 use super::container::labels::read_identity;
 use super::images::blame_image;
 use super::{Docker, events, gone_is_done, labels, unreachable};
+use crate::base::json::{Text, fields};
 use crate::base::map::Map;
 use crate::base::percent::percent_encode_segment;
 use crate::base::{date, hash};
@@ -28,110 +29,101 @@ use crate::world::engine::{
     NewContainer, Owned,
 };
 
-type Labels<'a> = Map<Cow<'a, str>, Cow<'a, str>>;
+type Labels<'a> = Map<Text<'a>, Text<'a>>;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default)]
 struct Listed<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    #[serde(borrow, default)]
+    id: Text<'a>,
     labels: Option<Labels<'a>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+fields!(Listed<'de> { "Id" => id, "Labels" => labels });
+
+#[derive(Default)]
 struct Inspected<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow)]
-    image: Cow<'a, str>,
-    #[serde(borrow)]
-    created: Cow<'a, str>,
-    #[serde(default)]
+    id: Text<'a>,
+    name: Text<'a>,
+    image: Text<'a>,
+    created: Text<'a>,
     restart_count: i64,
-    #[serde(borrow)]
     state: State<'a>,
-    #[serde(borrow)]
-    config: &'a RawValue,
-    #[serde(borrow, default)]
+    config: Option<&'a RawValue>,
     host_config: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     network_settings: Option<NetworkSettings<'a>>,
-    #[serde(borrow, default)]
     mounts: Option<Vec<Mount<'a>>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+fields!(Inspected<'de> {
+    "Id" => id, "Name" => name, "Image" => image, "Created" => created,
+    "RestartCount" => restart_count, "State" => state, "Config" => config,
+    "HostConfig" => host_config, "NetworkSettings" => network_settings, "Mounts" => mounts,
+});
+
+#[derive(Default)]
 struct State<'a> {
-    #[serde(borrow)]
-    status: Cow<'a, str>,
-    #[serde(default)]
+    status: Text<'a>,
     exit_code: Option<i64>,
-    #[serde(borrow, default)]
-    started_at: Cow<'a, str>,
-    #[serde(borrow, default)]
+    started_at: Text<'a>,
     health: Option<HealthState<'a>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+fields!(State<'de> {
+    "Status" => status, "ExitCode" => exit_code, "StartedAt" => started_at, "Health" => health,
+});
+
+#[derive(Default)]
 struct HealthState<'a> {
-    #[serde(borrow, default)]
-    status: Cow<'a, str>,
+    status: Text<'a>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+fields!(HealthState<'de> { "Status" => status });
+
+#[derive(Default)]
 struct Config<'a> {
-    #[serde(borrow, default)]
     labels: Option<Labels<'a>>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase")]
+fields!(Config<'de> { "Labels" => labels });
+
+#[derive(Default)]
 struct HostConfig<'a> {
-    #[serde(default)]
-    restart_policy: RestartPolicy,
-    #[serde(borrow, default)]
-    network_mode: Cow<'a, str>,
-    #[serde(borrow, default)]
-    ipc_mode: Cow<'a, str>,
-    #[serde(borrow, default)]
-    pid_mode: Cow<'a, str>,
+    restart_policy: RestartPolicy<'a>,
+    network_mode: Text<'a>,
+    ipc_mode: Text<'a>,
+    pid_mode: Text<'a>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase")]
-struct RestartPolicy {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
+fields!(HostConfig<'de> {
+    "RestartPolicy" => restart_policy, "NetworkMode" => network_mode, "IpcMode" => ipc_mode,
+    "PidMode" => pid_mode,
+});
+
+#[derive(Default)]
+struct RestartPolicy<'a> {
+    name: Text<'a>,
     maximum_retry_count: i64,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+fields!(RestartPolicy<'de> { "Name" => name, "MaximumRetryCount" => maximum_retry_count });
+
+#[derive(Default)]
 struct NetworkSettings<'a> {
-    #[serde(borrow, default)]
-    networks: Option<Map<Cow<'a, str>, serde::de::IgnoredAny>>,
+    networks: Option<Map<Text<'a>, IgnoredAny>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+fields!(NetworkSettings<'de> { "Networks" => networks });
+
+#[derive(Default)]
 struct Mount<'a> {
-    #[serde(borrow, default)]
-    r#type: Cow<'a, str>,
-    #[serde(borrow, default)]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    source: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    destination: Cow<'a, str>,
+    kind: Text<'a>,
+    name: Option<Text<'a>>,
+    source: Option<Text<'a>>,
+    destination: Text<'a>,
 }
+
+fields!(Mount<'de> {
+    "Type" => kind, "Name" => name, "Source" => source, "Destination" => destination,
+});
 
 /// Whether an agent of this family made it: ours, upstream's or the legacy supervisor's.
 fn is_ours(labels: &Labels<'_>) -> bool {
@@ -143,7 +135,17 @@ fn is_ours(labels: &Labels<'_>) -> bool {
 /// What an inspect answer says; `Err` with the reason when it lacks what a container has.
 fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
     let found: Inspected<'_> = serde_json::from_slice(body).map_err(|err| err.to_string())?;
-    let config: Config<'_> = part(found.config)?;
+    let all = [
+        ("Id", &found.id),
+        ("Name", &found.name),
+        ("Image", &found.image),
+        ("Created", &found.created),
+    ];
+    if let Some((name, _)) = all.iter().find(|(_, text)| text.is_empty()) {
+        return Err(format!("it has no {name}"));
+    }
+    let said = found.config.ok_or("it has no Config")?;
+    let config: Config<'_> = part(said)?;
     let host_config = found.host_config.map(part::<HostConfig<'_>>).transpose()?;
     let host_config = host_config.unwrap_or_default();
     let labels = config.labels.unwrap_or_default();
@@ -158,12 +160,12 @@ fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
         .network_settings
         .and_then(|settings| settings.networks);
     let networks = networks.unwrap_or_default();
-    let fingerprint = fingerprint(found.config, found.host_config, networks.keys());
+    let fingerprint = fingerprint(said, found.host_config, networks.keys());
     let mounts = found.mounts.unwrap_or_default();
     let lock_dir = lock_dir(&mounts, &app, &service);
     let volumes = mounts
         .iter()
-        .filter(|mount| mount.r#type == "volume")
+        .filter(|mount| &*mount.kind == "volume")
         .filter_map(|mount| mount.name.as_deref());
     let container = Container {
         id: (&*found.id).into(),
@@ -176,7 +178,7 @@ fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
         image_id: (&*found.image).into(),
         depends_on: depends_on.unwrap_or_default(),
         status,
-        is_paused: found.state.status == "paused",
+        is_paused: &*found.state.status == "paused",
         started: hash::short(found.state.started_at.as_bytes()),
         exit_code: found.state.exit_code,
         health: health(
@@ -206,7 +208,7 @@ fn part<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, String> {
 fn fingerprint<'a>(
     config: &RawValue,
     host_config: Option<&RawValue>,
-    networks: impl Iterator<Item = &'a Cow<'a, str>>,
+    networks: impl Iterator<Item = &'a Text<'a>>,
 ) -> u64 {
     let mut text = [config.get(), host_config.map_or("", RawValue::get)].concat();
     networks.for_each(|name| text.extend(["\n", name]));
@@ -217,8 +219,8 @@ fn fingerprint<'a>(
 /// this agent gives its service (D-38).
 fn lock_dir(mounts: &[Mount<'_>], app: &AppUuid, service: &ServiceName) -> Option<Arc<str>> {
     let found = LOCK_TARGETS.iter().find_map(|target| {
-        let mut binds = mounts.iter().filter(|mount| mount.r#type == "bind");
-        binds.find(|mount| mount.destination == *target)
+        let mut binds = mounts.iter().filter(|mount| &*mount.kind == "bind");
+        binds.find(|mount| &*mount.destination == *target)
     });
     let source = found?.source.as_deref()?;
     let usual = source.ends_with(&format!("/update-locks/{app}/{service}"));
@@ -274,8 +276,8 @@ fn health(word: &str) -> Health {
     }
 }
 
-fn restart(policy: &RestartPolicy, restarts: i64) -> Restart {
-    match policy.name.as_str() {
+fn restart(policy: &RestartPolicy<'_>, restarts: i64) -> Restart {
+    match &*policy.name {
         "always" => Restart::Always,
         "unless-stopped" => Restart::UnlessStopped,
         "on-failure" => {
@@ -329,7 +331,7 @@ impl Docker {
         let mut ids = Vec::new();
         let each = |element: &[u8]| match serde_json::from_slice::<Listed<'_>>(element) {
             Ok(found) if is_right(found.labels.as_ref()) => {
-                ids.push(found.id.into_owned());
+                ids.push(found.id.0.into_owned());
             }
             Ok(_) => {}
             Err(error) => log::warn!("a container of the engine's list is passed over: {error}"),
@@ -659,8 +661,8 @@ mod tests {
 
     #[test]
     fn restart_policies_and_tries_left() {
-        let policy = |name: &str, max| RestartPolicy {
-            name: name.into(),
+        let policy = |name: &'static str, max| RestartPolicy {
+            name: Text(name.into()),
             maximum_retry_count: max,
         };
         assert_eq!(restart(&policy("", 0), 0), Restart::No);

@@ -12,14 +12,13 @@ use std::task::{Context, Poll, ready};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, KeyProvider};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::sign::SigningKey;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
 
 use super::stream::{Duplex, Stream};
 use super::{Error, ErrorKind};
+use crate::crypto::provider;
 use crate::limits::{HTTP_TLS_OUT_BYTES_MAX, HTTP_TLS_SESSIONS_MAX};
 
 /// Who may vouch for a server, and all that connections to it share.
@@ -62,11 +61,7 @@ impl TlsRoots {
         if extra_ca_pem.is_some() && roots.len() == known {
             return Err("the CA file holds no certificate".into());
         }
-        let provider = CryptoProvider {
-            key_provider: &NoKeys,
-            ..rustls::crypto::ring::default_provider()
-        };
-        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
             .with_safe_default_protocol_versions()
             .map_err(|err| err.to_string())?
             .with_root_certificates(roots)
@@ -82,20 +77,6 @@ impl TlsRoots {
     pub(super) async fn connect(&self, stream: Stream, host: &str) -> Result<Stream, Error> {
         let tls = TlsStream::connect(stream, host, self).await;
         Ok(Box::new(tls?))
-    }
-}
-
-/// Reads no private key: the device shows a server no certificate of its own, and what
-/// would sign with one need not be in the program.
-#[derive(Debug)]
-struct NoKeys;
-
-impl KeyProvider for NoKeys {
-    fn load_private_key(
-        &self,
-        _: PrivateKeyDer<'static>,
-    ) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        Err(rustls::Error::General("no private keys are used".into()))
     }
 }
 
