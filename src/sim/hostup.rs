@@ -10,10 +10,12 @@ use helios::model::current::OperatingSystem;
 use helios::model::status::UpdateStatus;
 
 use super::life::{DEVICE, Given, live_and_look};
-use super::machine::Run;
+use super::machine::{self, Run};
 use super::scenarios::document;
 use super::scenarios::play::set_target;
 use super::world::{State, World};
+
+mod broken;
 
 fn at(secs: u64) -> Uptime {
     Uptime::from_start(Duration::from_secs(secs))
@@ -68,6 +70,16 @@ fn world(apps: Value) -> World {
 
 /// Agents live until `until`, each until it is killed; then this one is looked at.
 fn live<R>(world: &World, until: Uptime, look: impl Fn(&mut State) -> R) -> R {
+    live_with(world, until, |_| {}, look)
+}
+
+/// The same, with something that happens after each kill.
+fn live_with<R>(
+    world: &World,
+    until: Uptime,
+    after_kill: impl Fn(&mut State),
+    look: impl Fn(&mut State) -> R,
+) -> R {
     loop {
         let mut seen = None;
         live_and_look(world, &Given::honest(world), until, || {
@@ -84,6 +96,7 @@ fn live<R>(world: &World, until: Uptime, look: impl Fn(&mut State) -> R) -> R {
         if world.with(|state| state.now >= until) {
             return seen.unwrap();
         }
+        world.with(&after_kill);
     }
 }
 
@@ -154,6 +167,16 @@ fn host_01_d_18_a_host_comes_to_its_target_and_says_done() {
     );
 }
 
+/// Whether the agent, or the machine, is gone only after the machine has started with the new OS:
+/// then there is nothing left to be broken off.
+fn was_late(world: &World, kill: u32) -> bool {
+    world.with(|state| {
+        let first = |what| state.history.iter().position(|line| line.contains(what));
+        let is_late = first("the machine starts") < first("the agent is gone");
+        state.kill_in.is_some() || is_late || kill > 2000
+    })
+}
+
 #[test]
 fn fd_40_killed_at_every_moment_it_converges_with_one_run_of_the_updater() {
     let mut moments = 0;
@@ -179,22 +202,40 @@ fn fd_40_killed_at_every_moment_it_converges_with_one_run_of_the_updater() {
             assert!(state.dirs.ours.is_empty(), "{}", history());
         });
         moments = kill;
-        // Once the machine has started anew there is nothing left to be broken off.
-        if world.with(|state| state.kill_in.is_some()) || kill > 2000 {
+        if was_late(&world, kill) {
             break;
         }
-        let was_late = world.with(|state| {
-            let at = state
-                .history
-                .iter()
-                .position(|line| line.contains("the machine starts"));
-            let killed = state
-                .history
-                .iter()
-                .position(|line| line.contains("the agent is gone"));
-            at < killed
+    }
+    assert!(moments > 40, "only {moments} moments");
+}
+
+#[test]
+fn fd_40_w_30_a_machine_that_starts_anew_at_any_moment_converges() {
+    let mut moments = 0;
+    for kill in 1.. {
+        let world = world(one_app("R1"));
+        world.with(|state| state.kill_in = Some(kill));
+        // It takes agent, unit, breadcrumb and program with it, once.
+        let fall = |state: &mut State| {
+            if state.host.boots == 0 {
+                machine::boot(state);
+                state.kill_in = None;
+            }
+        };
+        let (status, reason) = live_with(&world, at(900), fall, shown);
+        world.with(|state| {
+            let history = || format!("fell at {kill}\n{}", state.history.join("\n"));
+            let is_done = (status, &*reason) == (UpdateStatus::Done, "");
+            assert!(is_done, "{status:?} {reason} {}", history());
+            assert_eq!(build(state), "h1", "{}", history());
+            // What was broken off is done once more, and no more than that.
+            assert!((1..=2).contains(&state.host.starts), "{}", history());
+            let attempts = record(state, "h1")["install_attempts"].as_u64().unwrap();
+            assert!(attempts <= 2, "{attempts} {}", history());
+            assert!(state.dirs.ours.is_empty(), "{}", history());
         });
-        if was_late {
+        moments = kill;
+        if was_late(&world, kill) {
             break;
         }
     }

@@ -20,12 +20,16 @@ use super::world::{State, World};
 pub enum Run {
     /// The new OS is there with the next start.
     Installs,
+    /// The same, and it takes its time.
+    Slowly,
     /// It is, and does not come up: the host goes back to the old one.
     GoesBack,
     /// The updater starts the host anew by itself.
     Reboots,
     /// It fails.
     Fails,
+    /// It never ends: the service manager ends it when its time is up.
+    Hangs,
 }
 
 /// What there is of it.
@@ -37,6 +41,10 @@ pub struct Host {
     pub runs: VecDeque<Run>,
     /// Why there is no service manager.
     pub absent: Option<String>,
+    /// So many wishes for a reboot are refused.
+    pub refuses: u32,
+    /// So many more come to nothing.
+    pub ignores: u32,
     /// The host still makes sure that its OS is a good one.
     pub is_on_trial: bool,
     /// Units that were started.
@@ -79,7 +87,7 @@ pub fn given(world: &World) -> Machine {
 }
 
 /// The machine starts anew, and the agent with it.
-fn boot(state: &mut State) {
+pub fn boot(state: &mut State) {
     let host = &mut state.host;
     host.boots += 1;
     host.unit = None;
@@ -140,7 +148,8 @@ impl World {
 fn outcome(unit: &Unit) -> Ended {
     match unit.run {
         Run::Fails => Ended::Badly("exit code 1".to_owned()),
-        Run::Installs | Run::GoesBack | Run::Reboots => Ended::Well,
+        Run::Hangs => Ended::Badly("it took too long".to_owned()),
+        Run::Installs | Run::Slowly | Run::GoesBack | Run::Reboots => Ended::Well,
     }
 }
 
@@ -159,8 +168,8 @@ fn finish(state: &mut State) {
     let (run, build) = (unit.run, installs(&unit.command));
     state.note(format!("the updater ends: {run:?}"));
     state.host.next = match run {
-        Run::Installs | Run::Reboots => Some(build),
-        Run::GoesBack | Run::Fails => None,
+        Run::Installs | Run::Slowly | Run::Reboots => Some(build),
+        Run::GoesBack | Run::Fails | Run::Hangs => None,
     };
     if run == Run::Reboots {
         boot(state);
@@ -205,7 +214,11 @@ impl System for World {
                     "of {program}"
                 );
                 let run = state.host.runs.pop_front().unwrap_or(Run::Installs);
-                let ends = state.now + TAKES;
+                let ends = match run {
+                    Run::Hangs => state.now + command.limit,
+                    Run::Slowly => state.now + TAKES * 5,
+                    _ => state.now + TAKES,
+                };
                 state.host.unit = Some(Unit {
                     command: command.command.to_vec(),
                     run,
@@ -249,9 +262,16 @@ impl System for World {
             self.with(|state| {
                 let held = state.dirs.ours.len();
                 state.host.held.push(("reboot".to_owned(), held));
-                state.after(REBOOT, boot);
-            });
-            Ok(())
+                if state.host.refuses > 0 {
+                    state.host.refuses -= 1;
+                    return Err(error(SystemErrorKind::Refused, "logind does not want to"));
+                }
+                match state.host.ignores.checked_sub(1) {
+                    Some(left) => state.host.ignores = left,
+                    None => state.after(REBOOT, boot),
+                }
+                Ok(())
+            })
         })
     }
 

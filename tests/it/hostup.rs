@@ -337,6 +337,21 @@ fn issue_8_without_a_bus_apps_go_on_and_with_it_the_host_does_too() {
     assert!((2..=3).contains(&attempts), "{attempts}");
 }
 
+#[test]
+fn se_6_5_an_image_that_is_no_updater_is_said_and_costs_no_attempt() {
+    let _alone = alone();
+    let mut it = Device::new();
+    call("DELETE", &format!("/images/{}", it.updater), None);
+    it.updater = publish_from(&image(), "hup", "mkdir /app; echo x >/app/other");
+    it.target(Some("b1"));
+    let agent = it.agent();
+    reason(&agent, "it has no /app/entry.sh");
+    assert_eq!(agent.status(), "applying changes");
+    assert_eq!(release(&agent)["install_attempts"], 0);
+    assert!(it.mine.is_running("main") && !it.lock().exists());
+    assert_eq!(it.bus.log(), "");
+}
+
 /// Each thing that the host offers is in the log, in `helios doctor` (`process.rs`) and in the API,
 /// and so is what comes and goes.
 #[test]
