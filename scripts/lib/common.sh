@@ -86,6 +86,10 @@ wait_for() {
   done
 }
 
+# cold FILE: takes it out of the kernel's cache, as a start of the machine does. What was just written is there in large
+# pieces, which recent kernels map whole, and is the writer's own until it is on disk.
+cold() { sync "$1" && dd if="$1" iflag=nocache count=0 2>/dev/null; }
+
 # free_port: one on which nothing listens, below the range that the kernel gives out by itself.
 free_port() {
   local port

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::engine::{self, App};
-use crate::support::legacy::{Legacy, free_port};
+use crate::support::free_port;
+use crate::support::legacy::Legacy;
 use crate::support::{Agent, Options, Scratch, alone, env, program, until};
 
 const MARK: &str = "run/helios-legacy-takeover-breadcrumb";

@@ -5,6 +5,7 @@
 
 mod api;
 mod apply;
+mod budget;
 mod compose;
 mod differ;
 mod fake;

@@ -20,16 +20,10 @@ pub struct Legacy {
     pub port: u16,
 }
 
-/// A port on which nothing listens.
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 impl Legacy {
     /// Makes it and waits until it answers.
     pub fn start(name: &'static str) -> Legacy {
-        let port = free_port();
+        let port = super::free_port();
         let command = ["./legacy", "--settings-command", "node settings.js"];
         let legacy = Legacy::of(name, &env("HELIOS_TEST_LEGACY_IMAGE"), &command, "rw", port);
         legacy.run();

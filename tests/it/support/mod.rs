@@ -43,6 +43,14 @@ pub fn unique() -> String {
     helios::base::random::hex(16).unwrap()
 }
 
+/// A port on which nothing listens, below the range that the kernel gives out by itself: there,
+/// a client that looks whether somebody listens yet can meet itself.
+pub fn free_port() -> u16 {
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000));
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(is_free).unwrap()
+}
+
 /// Looks again and again until `check` answers; panics with `what` when it takes too
 /// long. What is waited for happens in other processes, which tell nobody: this is the
 /// one place that waits by the clock, and how long it waits decides no test.
@@ -128,10 +136,16 @@ pub struct Options<'a> {
     pub bus: Option<String>,
     /// What it is to see in place of a file of the system.
     pub sees: Option<(PathBuf, &'a str)>,
+    /// Another build of the program, as it runs on devices.
+    pub binary: Option<PathBuf>,
 }
 
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_helios"));
+    run(Path::new(env!("CARGO_BIN_EXE_helios")))
+}
+
+fn run(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
     command
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
@@ -177,12 +191,19 @@ impl Agent {
         let own = own.map(|container| inside(dir, container));
         let mut command = match own.as_ref().or(options.sees.as_ref()) {
             Some(seen) => seeing(seen),
-            None => program(),
+            None => match &options.binary {
+                Some(binary) => run(binary),
+                None => program(),
+            },
+        };
+        let level = match options.binary {
+            Some(_) => "info",
+            None => "warn,helios=debug",
         };
         command
             .env("DOCKER_HOST", engine)
             .env("HOME", dir)
-            .env("RUST_LOG", "warn,helios=debug");
+            .env("RUST_LOG", level);
         command.env("XDG_RUNTIME_DIR", dir.join("run"));
         // Never that of the machine.
         let bus = options.bus.as_deref().unwrap_or("unix:path=/nonexistent");

@@ -40,14 +40,6 @@ pub struct Registry {
     _dir: Scratch,
 }
 
-/// One below the range that the kernel gives out by itself: there, a client that looks whether
-/// somebody listens yet can meet itself.
-fn free_port() -> u16 {
-    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000));
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    ports.find(is_free).unwrap()
-}
-
 impl Registry {
     pub fn start(auth: &Auth<'_>) -> Registry {
         let dir = Scratch::new();
@@ -66,7 +58,7 @@ impl Registry {
                 "rootcertbundle": format!("{fixtures}/token.pem"),
             }}),
         };
-        let port = free_port();
+        let port = super::free_port();
         let mut listen = json!({"addr": format!("127.0.0.1:{port}")});
         if matches!(auth, Auth::BasicTls) {
             listen["tls"] = json!({
