@@ -17,7 +17,7 @@ use crate::base::percent::percent_encode_segment;
 use crate::base::{date, hash};
 use crate::limits;
 use crate::model::config::LOCK_TARGETS;
-use crate::model::current::{Container, Restart};
+use crate::model::current::{Container, Maker, Restart};
 use crate::model::status::{ContainerStatus, Health};
 use crate::model::{
     AppUuid, ImageUri, NetworkConfig, NetworkName, ReleaseUuid, ServiceName, VolumeConfig,
@@ -127,9 +127,17 @@ fields!(Mount<'de> {
 
 /// Whether an agent of this family made it: ours, upstream's or the legacy supervisor's.
 fn is_ours(labels: &Labels<'_>) -> bool {
-    [labels::CONFIG, labels::SUPERVISED, labels::SUPERVISED_RESIN]
-        .iter()
-        .any(|label| labels.contains_key(*label))
+    maker(labels) != Maker::Nobody
+}
+
+/// Whose it is (D-08).
+fn maker(labels: &Labels<'_>) -> Maker {
+    let has = |label: &str| labels.contains_key(label);
+    match has(labels::CONFIG) {
+        true => Maker::Us,
+        false if has(labels::SUPERVISED) || has(labels::SUPERVISED_RESIN) => Maker::Legacy,
+        false => Maker::Nobody,
+    }
 }
 
 /// What an inspect answer says; `Err` with the reason when it lacks what a container has.
@@ -175,6 +183,7 @@ fn read(body: &[u8]) -> Result<Owned<(Arc<str>, Container)>, String> {
             .unwrap_or(0),
         service,
         identity: label(labels::CONFIG).and_then(read_identity),
+        maker: maker(&labels),
         image_id: (&*found.image).into(),
         depends_on: depends_on.unwrap_or_default(),
         status,

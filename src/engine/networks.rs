@@ -35,7 +35,13 @@ impl Docker {
         let doing = "list networks";
         let mut response = self.call("GET", "/networks", None, doing).await?;
         let listed: Vec<Listed> = self.json(&mut response, doing).await?;
-        Ok(listed.into_iter().filter_map(attribute).collect())
+        // Beside a legacy supervisor only our own label counts (D-08).
+        let is_ours = |found: &Listed| {
+            let labels = found.labels.as_ref();
+            self.supervised || labels.is_some_and(|labels| labels.contains_key(labels::CONFIG))
+        };
+        let ours = listed.into_iter().filter(is_ours);
+        Ok(ours.filter_map(attribute).collect())
     }
 
     pub(super) async fn make_network(

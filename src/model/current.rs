@@ -81,6 +81,8 @@ pub struct Container {
     pub release: ReleaseUuid,
     /// What was asked for when it was made; `None` when it was not made by this agent.
     pub identity: Option<Identity>,
+    /// Whose it is, by its labels.
+    pub maker: Maker,
     /// The engine's id of the image that it runs.
     pub image_id: Arc<str>,
     /// What it waits for, from its label.
@@ -119,6 +121,18 @@ impl Container {
     pub fn is_up(&self) -> bool {
         self.status == ContainerStatus::Running || self.is_paused
     }
+}
+
+/// Whose a container is, by its labels (D-08).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Maker {
+    /// This agent's: it has a label of our own, in whatever form.
+    #[default]
+    Us,
+    /// The legacy supervisor's, or upstream's.
+    Legacy,
+    /// Somebody else's.
+    Nobody,
 }
 
 /// What a container was asked to be (D-11): the label of ours.

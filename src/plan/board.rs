@@ -10,10 +10,13 @@ use crate::base::latest::Latest;
 use crate::base::map::{Map, Set};
 use crate::base::uptime::Uptime;
 use crate::limits;
-use crate::model::current::{Container, Device};
+use crate::model::current::{Container, Device, Maker};
 use crate::model::status::UpdateStatus;
 use crate::model::target::DeviceTarget;
 use crate::model::{AppUuid, ImageUri, NetworkName, ReleaseUuid, ServiceName, VolumeName};
+
+/// The app of a container that does not say (state-engine 0.2).
+const UNKNOWN_APP: &str = "10c401";
 
 /// The board behind its lock.
 pub type Shared = Arc<Latest<Board>>;
@@ -100,6 +103,10 @@ pub struct Marks {
     pub outdated: Map<Arc<str>, u64>,
     /// The beginning of the id of the container that this agent runs in, if it runs in one.
     pub own: Option<Arc<str>>,
+    /// A legacy supervisor runs beside this agent: what it made is its own (D-08).
+    pub is_beside: bool,
+    /// Its containers: of which app and service.
+    pub legacy: Map<Arc<str>, (AppUuid, ServiceName)>,
 }
 
 impl Marks {
@@ -109,6 +116,30 @@ impl Marks {
     pub fn is_own(&self, found: &Container) -> bool {
         let own = self.own.as_deref();
         own.is_some_and(|own| found.id.starts_with(own))
+    }
+
+    /// The container of a legacy supervisor for this service, if there is one. An old one does
+    /// not say which app it is of.
+    #[must_use]
+    pub fn of_legacy(&self, app: &AppUuid, service: &ServiceName) -> Option<&Arc<str>> {
+        let is_it = |(of, name): &(AppUuid, ServiceName)| {
+            name == service && (of == app || of.as_str() == UNKNOWN_APP)
+        };
+        let mut all = self.legacy.iter();
+        all.find(|(_, found)| is_it(found)).map(|(id, _)| id)
+    }
+
+    /// Whether a container is one of a legacy supervisor beside us, or a stranger's; it is
+    /// noted as such.
+    pub fn is_elsewhere(&mut self, app: &AppUuid, found: &Container) -> bool {
+        if !self.is_beside || found.maker == Maker::Us {
+            return false;
+        }
+        if found.maker == Maker::Legacy {
+            let of = (app.clone(), found.service.clone());
+            self.legacy.insert(found.id.clone(), of);
+        }
+        true
     }
 }
 

@@ -58,7 +58,7 @@ fn waiting(agenda: &Agenda) -> String {
         Wait::Retry => 0,
         Wait::Locked(_) => 1,
         Wait::Failed(..) => 2,
-        Wait::Image => 3,
+        Wait::Image | Wait::Legacy => 3,
         Wait::Dependency(_) | Wait::Dependent(_) | Wait::HandOver => 4,
         Wait::Storage | Wait::OtherImages | Wait::Move => 5,
         Wait::Order => 6,
@@ -79,6 +79,7 @@ fn blocked(agenda: &Agenda) -> Option<String> {
         Wait::Dependency(name) => waits(name),
         Wait::Image
         | Wait::Dependent(_)
+        | Wait::Legacy
         | Wait::OtherImages
         | Wait::Move
         | Wait::Storage

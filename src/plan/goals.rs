@@ -4,7 +4,7 @@
 //! (target-state 7.1).
 
 use super::depends::{dependencies, in_dependency_order};
-use super::names::{container_name, container_name_long, volume_name};
+use super::names::{container_name, container_name_long};
 use super::rules::{
     Agenda, PartName, Situation, Wait, add, has_to_run, is_stale, lender, stage, successor,
 };
@@ -174,14 +174,18 @@ fn goal(
         ..stage
     };
     let is_old = stage.others_run || !has_run && has_finished(situation, service);
-    let held_back = if is_old && !all_images {
-        Some(Wait::OtherImages)
-    } else if target.running {
-        dependencies(situation, target, release)
-    } else {
-        // Nobody is needed to stop.
-        None
-    };
+    let held_back =
+        if target.running && situation.marks.of_legacy(situation.uuid, service).is_some() {
+            // Two of a service never run at once, whoever starts them (D-08).
+            Some(Wait::Legacy)
+        } else if is_old && !all_images {
+            Some(Wait::OtherImages)
+        } else if target.running {
+            dependencies(situation, target, release)
+        } else {
+            // Nobody is needed to stop.
+            None
+        };
     let beside = Stage {
         step: Step::Settled,
         ..stage
@@ -277,7 +281,7 @@ fn storage_is_there(situation: &Situation<'_>, uses: &Uses, release: &ReleaseTar
     networks
         && uses.volumes.iter().all(|name| {
             let wanted = release.volumes.get(name);
-            wanted.is_some_and(|wanted| volume_name(situation.uuid, situation.app, name, wanted).1)
+            wanted.is_some_and(|wanted| situation.volume_name(name, wanted).1)
         })
 }
 

@@ -16,15 +16,20 @@ pub fn network_name(app: &AppUuid, name: &NetworkName) -> String {
 /// The engine name of a volume of the release, and whether it is there (D-12).
 ///
 /// A volume of that name in the same place is used, adopted ones included. One in
-/// another place is left alone, and a new one gets a name of its own.
+/// another place is left alone, and a new one gets a name of its own. `is_beside`: a legacy
+/// supervisor runs beside us, and a new one has its name (D-08).
 #[must_use]
 pub fn volume_name(
     uuid: &AppUuid,
     app: &App,
     name: &VolumeName,
     config: &VolumeConfig,
+    is_beside: bool,
 ) -> (String, bool) {
-    let plain = format!("{name}_{uuid}");
+    let plain = match is_beside {
+        true => format!("{}_{name}", app.id),
+        false => format!("{name}_{uuid}"),
+    };
     let fits = |oci_name: &str| {
         app.volumes.get(oci_name).is_some_and(|volume| {
             volume.name == *name

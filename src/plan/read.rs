@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::board::Lane;
+use super::board::{Board, Lane, Marks};
 use super::work::Tools;
 use crate::base::hash;
 use crate::base::map::{Map, Set};
@@ -36,8 +36,11 @@ async fn read_device(tools: &Tools, anyway: bool) -> Result<bool, EngineError> {
     let touched = tools.board.look(|board| board.touched);
     let mut images = images(tools).await?;
     let mut apps: Map<AppUuid, App> = Map::new();
+    let mut marks = tools.board.look(blank);
     for (app, (name, container)) in tools.engine.containers().await? {
-        apps.or_default(app).containers.insert(name, container);
+        if !marks.is_elsewhere(&app, &container) {
+            apps.or_default(app).containers.insert(name, container);
+        }
     }
     for (app, (name, network)) in tools.engine.networks().await? {
         add_network(apps.or_default(app), name, network);
@@ -54,6 +57,7 @@ async fn read_device(tools: &Tools, anyway: bool) -> Result<bool, EngineError> {
         if is_stale && !anyway {
             return false;
         }
+        board.marks.legacy = std::mem::take(&mut marks.legacy);
         let device = &mut board.device;
         name_apps(&mut apps, device, &known, target.as_deref());
         if board.active > 0 {
@@ -103,8 +107,9 @@ pub async fn app(tools: &Tools, uuid: &AppUuid) -> Result<(), EngineError> {
 async fn read_app(tools: &Tools, uuid: &AppUuid, anyway: bool) -> Result<bool, EngineError> {
     let touched = tools.board.look(|board| board.touched);
     let mut containers: Map<Arc<str>, Container> = Map::new();
+    let mut marks = tools.board.look(blank);
     for (app, (name, container)) in tools.engine.containers().await? {
-        if app == *uuid {
+        if !marks.is_elsewhere(&app, &container) && app == *uuid {
             containers.insert(name, container);
         }
     }
@@ -125,6 +130,7 @@ async fn read_app(tools: &Tools, uuid: &AppUuid, anyway: bool) -> Result<bool, E
         if board.touched != touched && !anyway {
             return false;
         }
+        board.marks.legacy = std::mem::take(&mut marks.legacy);
         let app = board.device.apps.or_default(uuid.clone());
         app.containers = containers;
         app.networks = storage.networks;
@@ -132,6 +138,14 @@ async fn read_app(tools: &Tools, uuid: &AppUuid, anyway: bool) -> Result<bool, E
         app.volumes = volumes.into_iter().collect();
         true
     }))
+}
+
+/// Marks to read with: of containers nothing is known yet.
+fn blank(board: &Board) -> Marks {
+    Marks {
+        is_beside: board.marks.is_beside,
+        ..Marks::default()
+    }
 }
 
 /// Of two networks of one name the one this agent made counts; the other is to go (FD-21).
@@ -236,8 +250,8 @@ fn attribute(
     }
     let apps = target.map(|target| &target.apps)?;
     let legacy = |uuid: &AppUuid, id: u32| {
-        // An app whose entry could not be read has the number 0: nobody's.
-        if id == 0 {
+        // An app whose entry could not be read has the number 0: nobody's, unless it is said.
+        if id == 0 && app.is_none() {
             return None;
         }
         let rest = oci_name

@@ -97,6 +97,15 @@ impl<'a> Situation<'a> {
         })
     }
 
+    /// The engine name of a volume, and whether it is there.
+    pub(super) fn volume_name(
+        &self,
+        name: &VolumeName,
+        config: &crate::model::VolumeConfig,
+    ) -> (String, bool) {
+        volume_name(self.uuid, self.app, name, config, self.marks.is_beside)
+    }
+
     /// An app beside a release that is to run, with nothing in the way.
     #[must_use]
     pub fn plain(
@@ -170,6 +179,8 @@ pub enum Wait {
     Locked(Box<str>),
     /// Its new container has not said yet that it took over.
     HandOver,
+    /// The legacy supervisor has not removed its container yet (D-08).
+    Legacy,
     /// Something else has to go first.
     Order,
 }
@@ -192,6 +203,9 @@ impl std::fmt::Display for Wait {
             }
             Wait::Locked(path) => write!(f, "update lock '{path}' is held"),
             Wait::HandOver => f.write_str("its new container has not taken over yet"),
+            Wait::Legacy => {
+                f.write_str("the legacy supervisor has not removed its container of it yet")
+            }
             Wait::Order => f.write_str("something else has to go first"),
         }
     }
@@ -327,7 +341,7 @@ pub(super) fn add(
 fn add_volumes(situation: &Situation<'_>, agenda: &mut Agenda) {
     if let Some((_, release)) = situation.release {
         for (name, config) in &release.volumes {
-            if !volume_name(situation.uuid, situation.app, name, config).1 {
+            if !situation.volume_name(name, config).1 {
                 add(
                     situation,
                     agenda,
@@ -338,7 +352,9 @@ fn add_volumes(situation: &Situation<'_>, agenda: &mut Agenda) {
         }
     }
     // Data goes only with its app, and only after its last user (D-12).
-    if situation.leaves && situation.app.containers.is_empty() {
+    // Beside a legacy supervisor it is that one's to remove (D-08).
+    let is_ours = situation.leaves && !situation.marks.is_beside;
+    if is_ours && situation.app.containers.is_empty() {
         for volume in situation.app.volumes.values() {
             let change = (Some(super::stage::THERE), None);
             add(situation, agenda, PartName::Volume(&volume.name), change);
@@ -400,7 +416,7 @@ fn has_its_storage(
             let Some(wanted) = release.volumes.get(name) else {
                 return false;
             };
-            let (oci_name, there) = volume_name(situation.uuid, situation.app, name, wanted);
+            let (oci_name, there) = situation.volume_name(name, wanted);
             there
                 && container
                     .volumes

@@ -232,9 +232,9 @@ impl Work {
     ) -> Result<(), EngineError> {
         let target = self.target.as_ref();
         let release = wanted.release.1;
-        let app = self.look(|app, _| app_storage(app));
+        let (app, is_beside) = self.look(|app, board| (app_storage(app), board.marks.is_beside));
         let volume = |name: &VolumeName| match release.volumes.get(name) {
-            Some(config) => names::volume_name(&self.app, &app, name, config).0,
+            Some(config) => names::volume_name(&self.app, &app, name, config, is_beside).0,
             None => name.to_string(),
         };
         let network = |name: &NetworkName| names::network_name(&self.app, name);
@@ -576,6 +576,7 @@ impl Drop for Installing<'_> {
 /// The part of an app that decides the names of its volumes.
 fn app_storage(app: &App) -> App {
     App {
+        id: app.id,
         volumes: app.volumes.clone(),
         ..App::default()
     }

@@ -119,14 +119,19 @@ impl Work {
             .release()
             .and_then(|(_, release)| release.volumes.get(name));
         let Some(config) = config else { return Ok(()) };
-        let (oci_name, _) = self.look(|app, _| names::volume_name(&self.app, app, name, config));
+        let (oci_name, _) = self.look(|app, board| {
+            let is_beside = board.marks.is_beside;
+            names::volume_name(&self.app, app, name, config, is_beside)
+        });
         self.tools
             .engine
             .create_volume(&oci_name, &self.app, name, config)
             .await?;
+        let is_beside = self.look(|_, board| board.marks.is_beside);
         let volume = Volume {
             name: name.clone(),
-            config: Some(config.clone()),
+            // One of the legacy supervisor's, as it is read back.
+            config: (!is_beside).then(|| config.clone()),
         };
         self.change(|app| app.volumes.insert(oci_name.into(), volume));
         Ok(())
@@ -137,13 +142,14 @@ impl Work {
     /// # Errors
     /// When the app stays, or the engine refuses.
     pub async fn remove_volume(&self, name: &VolumeName) -> Result<(), EngineError> {
-        if self.target.is_some() {
+        let is_beside = self.look(|_, board| board.marks.is_beside);
+        if self.target.is_some() || is_beside {
             let doing = format!("remove volume '{name}'");
-            return Err(EngineError::new(
-                Kind::Refused,
-                doing,
-                "its app is in the target",
-            ));
+            let why = match is_beside {
+                true => "it is the legacy supervisor's",
+                false => "its app is in the target",
+            };
+            return Err(EngineError::new(Kind::Refused, doing, why));
         }
         let all: Vec<Arc<str>> = self.look(|app, _| {
             let mine = app

@@ -6,7 +6,7 @@ use super::rules::{Agenda, PartName, Situation, Wait, agenda, has_to_run, stage}
 use super::stage::{Stage, Step, network};
 use crate::base::map::Map;
 use crate::limits::WINDOW_MAX;
-use crate::model::current::{App, Container, Identity, Network, Restart, Volume};
+use crate::model::current::{App, Container, Identity, Maker, Network, Restart, Volume};
 use crate::model::status::{ContainerStatus, Health};
 use crate::model::target::{Condition, Dependency, ReleaseTarget, ServiceTarget, Strategy, Uses};
 use crate::model::{AppUuid, ImageUri, NetworkConfig, ServiceConfig, VolumeConfig};
@@ -136,6 +136,7 @@ fn container(service: &str, target: &ServiceTarget, status: ContainerStatus) -> 
             image: target.image.clone(),
             config: target.config.clone(),
         }),
+        maker: Maker::Us,
         image_id: "sha256:1".into(),
         depends_on: Map::new(),
         status,
@@ -768,7 +769,7 @@ fn d_12_names_of_volumes() {
             volumes: volumes.collect(),
             ..App::default()
         };
-        volume_name(&uuid, &app, &"v".into(), wanted)
+        volume_name(&uuid, &app, &"v".into(), wanted, false)
     };
     assert_eq!(name(&[], &local), ("v_a1".to_owned(), false));
     assert_eq!(
@@ -1023,6 +1024,83 @@ fn plan_update(services: usize) -> (usize, u64, u64) {
         spent += cpu_nanos() - begun;
         assert!(windows <= services, "an update comes to its end");
     }
+}
+
+#[test]
+fn d_08_nothing_starts_while_the_legacy_container_of_its_service_is_there() {
+    let target = target("img:1");
+    let mut case = Case::new(&[("web", target.clone()), ("db", target.clone())]);
+    case.marks.is_beside = true;
+    let legacy = |app: &str, name: &str| (AppUuid::new(app), name.into());
+    case.marks.legacy = [
+        ("l1".into(), legacy("a1", "web")),
+        ("l2".into(), legacy("another", "db")),
+    ]
+    .into();
+    let ready = at(Step::Ready, false, false).to_byte();
+    let now = case.agenda();
+    assert_eq!(
+        now.services["web"].1,
+        Some(ready),
+        "it is made all the same"
+    );
+    assert_eq!(now.services["db"].1, Some(Stage::DONE.to_byte()));
+    assert_eq!(now.waiting["service 'web'"], Wait::Legacy);
+    let mut case = case.with("web_r2", container("web", &target, CREATED));
+    let now = case.agenda();
+    assert!(!now.services.contains_key("web"));
+    assert_eq!(now.waiting["service 'web'"], Wait::Legacy);
+    // One that does not say which app it is of may be this one's.
+    case.marks.legacy = [("l1".into(), legacy("10c401", "web"))].into();
+    assert_eq!(case.agenda().waiting["service 'web'"], Wait::Legacy);
+    case.marks.legacy.clear();
+    let now = case.agenda();
+    assert_eq!(now.services["web"].1, Some(Stage::DONE.to_byte()));
+    assert!(now.waiting.is_empty());
+}
+
+#[test]
+fn d_08_volumes_beside_a_legacy_supervisor_have_its_names_and_stay() {
+    let (uuid, config) = (AppUuid::new("a1"), VolumeConfig::default());
+    let mut app = App {
+        id: 12,
+        ..App::default()
+    };
+    let name = |app: &App| volume_name(&uuid, app, &"v".into(), &config, true);
+    assert_eq!(name(&app), ("12_v".to_owned(), false));
+    let volume = |config| Volume {
+        name: "v".into(),
+        config,
+    };
+    app.volumes.insert("12_v".into(), volume(None));
+    assert_eq!(name(&app), ("12_v".to_owned(), true));
+    app.volumes = [("v_a1".into(), volume(Some(config.clone())))].into();
+    assert_eq!(name(&app), ("v_a1".to_owned(), true), "of before");
+    let mut case = Case::new(&[]);
+    (case.app, case.release, case.leaves) = (app, None, true);
+    assert_eq!(case.agenda().volumes.len(), 1, "with its app (D-12)");
+    case.marks.is_beside = true;
+    assert!(case.agenda().is_reached());
+}
+
+#[test]
+fn d_08_a_container_is_ours_by_our_own_label_alone() {
+    let mut marks = Marks {
+        is_beside: true,
+        ..Marks::default()
+    };
+    let found = |maker| Container {
+        maker,
+        ..container("web", &target("img:1"), RUNNING)
+    };
+    let app = AppUuid::new("a1");
+    assert!(!marks.is_elsewhere(&app, &found(Maker::Us)));
+    assert!(marks.is_elsewhere(&app, &found(Maker::Nobody)));
+    assert_eq!(marks.of_legacy(&app, &"web".into()), None);
+    assert!(marks.is_elsewhere(&app, &found(Maker::Legacy)));
+    assert!(marks.of_legacy(&app, &"web".into()).is_some());
+    let mut alone = Marks::default();
+    assert!(!alone.is_elsewhere(&app, &found(Maker::Legacy)), "adopted");
 }
 
 #[test]

@@ -304,6 +304,27 @@ impl Tools {
             .change_if(|board| board.troubles.remove(part).is_some());
     }
 
+    /// Looks whether a container is the legacy supervisor's, and still there (D-08). One of
+    /// ours is left to whoever makes it.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn notice(&self, id: &str) -> Result<(), EngineError> {
+        match self.engine.container(id).await {
+            Ok((app, (_, found))) => {
+                self.board
+                    .change_if(|board| board.marks.is_elsewhere(&app, &found));
+                Ok(())
+            }
+            Err(error) if error.kind == Kind::Gone => {
+                self.board
+                    .change_if(|board| board.marks.legacy.remove(id).is_some());
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads one container again; one that is gone leaves the board.
     ///
     /// # Errors
@@ -313,6 +334,9 @@ impl Tools {
             Ok((app, (found_name, container))) => {
                 self.board.change(|board| {
                     board.touched += 1;
+                    if board.marks.is_elsewhere(&app, &container) {
+                        return;
+                    }
                     forget(board, &container.id);
                     let app = board.device.apps.or_default(app);
                     app.containers.insert(found_name, container);
@@ -324,6 +348,7 @@ impl Tools {
                     board.touched += 1;
                     // Its image may be clean-up's.
                     board.plans += 1;
+                    board.marks.legacy.remove(name);
                     for app in board.device.apps.values_mut() {
                         app.containers
                             .retain(|known, found| **known != *name && *found.id != *name);

@@ -269,6 +269,7 @@ fn as_made(new: &NewContainer<'_>, image_id: Arc<str>, made: u64) -> Container {
             image: new.image.clone(),
             config: new.config_json.into(),
         }),
+        maker: helios::model::current::Maker::Us,
         image_id,
         depends_on: new.depends_on.clone(),
         status: ContainerStatus::Created,

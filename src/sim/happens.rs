@@ -272,6 +272,7 @@ impl State {
             service_id: 1,
             release: "old".into(),
             identity: None,
+            maker: helios::model::current::Maker::Legacy,
             image_id: self.engine.images[&image].clone(),
             depends_on: Map::new(),
             status: ContainerStatus::Running,

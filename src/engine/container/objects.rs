@@ -91,7 +91,9 @@ pub fn network_body(
     })
 }
 
-/// The body of `POST /volumes/create`.
+/// The body of `POST /volumes/create`. Beside a legacy supervisor it is one of that one's, in
+/// every respect: data is to outlast this agent, and its maker would never find, and make again
+/// and again, what bears other labels (D-08).
 ///
 /// # Errors
 ///
@@ -112,17 +114,23 @@ pub fn volume_body(
         labels: Map<&'a str, String>,
     }
     let requested = storage_identity(config);
+    let mut labels = labels(
+        &config.labels,
+        app,
+        (VOLUME_NAME, name),
+        requested,
+        supervised,
+    );
+    if !supervised {
+        labels.remove(&VOLUME_NAME);
+        labels.remove(&CONFIG);
+        labels.insert(SUPERVISED, "true".to_owned());
+    }
     serde_json::to_string(&Body {
         name: oci_name,
         driver: &config.driver,
         driver_opts: &config.driver_opts,
-        labels: labels(
-            &config.labels,
-            app,
-            (VOLUME_NAME, name),
-            requested,
-            supervised,
-        ),
+        labels,
     })
 }
 
@@ -146,4 +154,26 @@ fn labels<'a>(
         labels.insert(SUPERVISED, String::new());
     }
     labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d_08_a_volume_made_beside_a_legacy_supervisor_is_as_that_one_makes_it() {
+        let config = VolumeConfig {
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+            ..VolumeConfig::default()
+        };
+        let labels = |supervised| {
+            let body = volume_body("12_v", &"a1".into(), &"v".into(), &config, supervised);
+            let body: serde_json::Value = serde_json::from_str(&body.unwrap()).unwrap();
+            body["Labels"].clone()
+        };
+        let want = serde_json::json!({"a": "b", APP_UUID: "a1", SUPERVISED: "true"});
+        assert_eq!(labels(false), want);
+        assert_eq!(labels(true)[VOLUME_NAME], "v");
+        assert!(labels(true)[CONFIG].is_string());
+    }
 }

@@ -366,6 +366,7 @@ mod tests {
                 image: ImageUri::parse(image).unwrap(),
                 config: "{}".into(),
             }),
+            maker: crate::model::current::Maker::Us,
             image_id: "sha256:1".into(),
             depends_on: Map::new(),
             status: ContainerStatus::Running,

@@ -208,7 +208,17 @@ async fn container(tools: &Tools, event: &EngineEvent) -> Result<(), EngineError
     let now = tools.clock.now();
     let known = tools.board.look(|board| known(board, &event.id, now));
     let Some((app, name, ours)) = known else {
-        return Ok(());
+        let is_news = |board: &Board| {
+            let is_known = board.marks.legacy.contains_key(&event.id);
+            let comes = matches!(&*event.action, "create" | "start");
+            let goes = &*event.action == "destroy";
+            board.marks.is_beside && (comes && !is_known || goes && is_known)
+        };
+        // The legacy supervisor's own, which ours wait for (D-08).
+        return match tools.board.look(is_news) {
+            true => tools.notice(&event.id).await,
+            false => Ok(()),
+        };
     };
     match ours {
         // Who does it looks afterwards.
