@@ -5,27 +5,31 @@ use std::sync::{Arc, OnceLock};
 use crate::clients::Way;
 use crate::config::LegacyConfig;
 use crate::flows::api::proxy::{Proxy, Upstream};
-use crate::flows::legacy::{self, Handing, desk::Desk};
+use crate::flows::legacy::{self, Handing, back, desk::Desk, transfer};
+use crate::flows::seek::Mailbox;
 use crate::http::client::{Client, Endpoint, Timeouts};
 use crate::http::url::Url;
 use crate::legacy::client::Supervisor;
 use crate::limits;
-use crate::plan::work::Tools;
+use crate::plan::work::{Cancel, Tools};
 use crate::run::{Failed, failed};
 
 /// A legacy supervisor, and what we are to it.
 pub(crate) struct Beside {
     /// Where it fetches its target.
     pub desk: Arc<Desk>,
+    /// Nothing of a time when user apps were ours is left.
+    pub is_given_back: Cancel,
     url: Url,
     supervisor: Arc<Supervisor>,
 }
 
 impl Beside {
-    pub fn new(config: &LegacyConfig) -> Result<Beside, Failed> {
+    pub fn new(config: &LegacyConfig, has_user_apps: bool) -> Result<Beside, Failed> {
         let url = Url::parse(&config.endpoint).map_err(failed("use the legacy API endpoint"))?;
         Ok(Beside {
-            desk: Arc::default(),
+            desk: Arc::new(Desk::new(has_user_apps)),
+            is_given_back: Cancel::default(),
             supervisor: Arc::new(Supervisor::new(&url, &config.key.0)),
             url,
         })
@@ -76,6 +80,20 @@ impl Beside {
             tools.clock.clone(),
         );
         Box::new(proxy.with_account(account))
+    }
+
+    /// Gives back what this agent ran before, if anything; `false`: it was stopped (D-08).
+    pub async fn give_back(&self, tools: &Tools, mailbox: Arc<Mailbox>, stop: &Cancel) -> bool {
+        let is_done = Box::pin(back::give(&self.desk, tools, mailbox, stop)).await;
+        if is_done {
+            self.is_given_back.set();
+        }
+        is_done
+    }
+
+    /// Lays out its targets, where user apps are ours (D-08). Never ends.
+    pub fn transfer(&self, tools: &Tools) -> impl Future<Output = ()> + use<> {
+        transfer::run(self.desk.clone(), tools.clone())
     }
 
     /// Hands it targets. Never ends.

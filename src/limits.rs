@@ -228,6 +228,9 @@ pub const PROXY_BUSY_RETRY_SECS: u32 = 5;
 pub const PROXY_NO_TARGET_RETRY_SECS: u32 = 15;
 /// The same where there is no backend to pass a request on to.
 pub const PROXY_NO_CLOUD_RETRY_SECS: u32 = 600;
+/// A report of the legacy supervisor of which the apps are taken out; the backend takes no
+/// longer one.
+pub const PROXY_REPORT_BYTES_MAX: usize = 512 * 1024;
 /// One call over D-Bus, the connection included.
 pub const BUS_CALL_TIMEOUT: Duration = Duration::from_secs(25);
 /// Wait before a bus that went away is tried again.

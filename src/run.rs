@@ -19,19 +19,20 @@ use crate::clients::{Way, backend, endpoint, later_roots, registrar, way};
 use crate::config::{ApiAddress, Config, Registration, RemoteConfig, Uuid};
 use crate::engine::Docker;
 use crate::flows::api::Api;
+#[cfg(feature = "legacy")]
+use crate::flows::legacy::back;
 use crate::flows::poll::poller::Timing;
 use crate::flows::poll::{Poll, Taker, Trigger};
-use crate::flows::register::{IDENTITY, Register};
+use crate::flows::register::Register;
 use crate::flows::report::fields::{LocalApi, Own};
 use crate::flows::seek::seeker::Options;
 use crate::flows::seek::{Mailbox, events, local};
 use crate::flows::{self, poll, register, report, seek};
-use crate::host::{clock::SystemClock, facts, locks::SharedDirs, own};
+use crate::host::{clock::SystemClock, facts, locks::SharedDirs};
 use crate::http::server::Server;
 use crate::identity::Identity;
 use crate::limits;
 use crate::listen::{Listeners, listeners};
-use crate::plan::board::{Board, Marks};
 use crate::plan::work::{Cancel, Tools};
 use crate::remote::{manifest::Reader, registry::Registries};
 use crate::service::Manager;
@@ -39,9 +40,10 @@ use crate::store::{self, Files};
 use crate::survey::Survey;
 use crate::world::capabilities::Capabilities;
 use crate::world::clock::Clock as _;
-use crate::world::engine::HostFacts;
 use crate::world::registry::Registry;
 use crate::world::remote::Remote;
+
+mod device;
 
 /// The key of the local API (D-27).
 const LOCAL_KEY: &str = "local-api-key";
@@ -112,7 +114,7 @@ pub fn run(mut config: Config) -> Result<(), Failed> {
         (None, Uuid::Known(uuid)) => uuid.clone(),
         (None, Uuid::Random) => random::uuid().map_err(failed("draw a uuid"))?,
     };
-    announce(&config, registering.is_some(), &uuid);
+    device::announce(&config, registering.is_some(), &uuid);
     let agent = Agent::new(config, registering, uuid)?;
     // The planner spawns its workflow on this; it has no driver, no timer and no
     // thread of its own (D-04).
@@ -129,18 +131,6 @@ fn alive(state_dir: &Path) -> Result<std::fs::File, Failed> {
     let held = store::hold(state_dir, store::AGENT_LOCK, true);
     let held = held.map_err(failed("lock the state directory"))?;
     held.ok_or_else(|| Failed("the legacy supervisor is being handed back to right now".into()))
-}
-
-/// Says who this device is and where that is written down.
-fn announce(config: &Config, is_registering: bool, uuid: &str) {
-    let place = Identity::below(&config.dirs.config).name(IDENTITY);
-    let Some(remote) = &config.remote else { return };
-    let from = match (is_registering, config.is_identity_stored) {
-        (true, _) => format!("is being registered; the identity will be in {place}"),
-        (false, true) => format!("is registered; the identity is in {place}"),
-        (false, false) => "is told so by its arguments".to_owned(),
-    };
-    log::info!("this device is {uuid} at {} and {from}", remote.endpoint);
 }
 
 /// Settles who this device is, before it is told to anybody; and whether that is on disk.
@@ -203,21 +193,13 @@ impl Agent {
             let reader = Reader::new(account.registries.clone(), roots, clock);
             Arc::new(reader) as Arc<dyn Registry>
         });
-        let board = Board {
-            device: crate::model::current::Device {
-                uuid: uuid.as_str().into(),
-                host: config.os.clone(),
-                ..Default::default()
-            },
-            since: clock.now(),
-            marks: Marks {
-                own: own::container(),
-                ..Marks::default()
-            },
-            ..Board::default()
-        };
-        let engine = Docker::new(endpoint(config.engine.clone()), Box::new(auth), true)
-            .with_backend(account.backend.clone());
+        let board = device::board(&config, &uuid, clock.now());
+        let engine = Docker::new(
+            endpoint(config.engine.clone()),
+            Box::new(auth),
+            config.legacy.is_none(),
+        )
+        .with_backend(account.backend.clone());
         let engine = Arc::new(engine);
         let capabilities = Arc::new(Survey::of(&config, engine.clone()));
         let tools = Tools {
@@ -231,7 +213,7 @@ impl Agent {
             )),
             clock,
             board: Arc::new(Latest::new(board)),
-            facts: Arc::new(host_facts(&config, &uuid)),
+            facts: Arc::new(device::host_facts(&config, &uuid)),
             retry: config.retry,
             pulls_max: config.pulls_max,
             disk_reserve: config.disk_reserve,
@@ -239,7 +221,11 @@ impl Agent {
         // What cannot be used is said now, not when it is first needed.
         let way = config.remote.as_ref().map(way).transpose()?;
         #[cfg(feature = "legacy")]
-        let beside = config.legacy.as_ref().map(Beside::new).transpose()?;
+        let beside = config.legacy.as_ref();
+        #[cfg(feature = "legacy")]
+        let beside = beside
+            .map(|legacy| Beside::new(legacy, config.has_user_apps))
+            .transpose()?;
         let mut agent = Agent {
             config,
             uuid,
@@ -310,8 +296,18 @@ impl Agent {
     /// most, and the engine is asked for nothing else.
     async fn seek(&self, mailbox: Arc<Mailbox>, stop: Arc<Cancel>) {
         if !self.config.has_user_apps {
+            #[cfg(feature = "legacy")]
+            if let Some(beside) = &self.beside
+                && !beside.give_back(&self.tools, mailbox, &stop).await
+            {
+                return;
+            }
             self.tools.board.change(|board| board.is_read = true);
             return future::or(seek::host::lane(self.tools.clone(), stop), self.say()).await;
+        }
+        #[cfg(feature = "legacy")]
+        if self.beside.is_some() {
+            back::remember(&self.tools).await;
         }
         let events = async {
             events::run(self.tools.clone()).await;
@@ -335,8 +331,15 @@ impl Agent {
     /// Hands the legacy supervisor its targets. Never ends.
     async fn hand(&self) {
         #[cfg(feature = "legacy")]
-        if let (Some(beside), Some(_)) = (&self.beside, self.taker()) {
-            beside.run(&self.tools).await;
+        if let Some(beside) = &self.beside {
+            let hands = beside.run(&self.tools);
+            match self.config.has_user_apps {
+                true => future::or(hands, beside.transfer(&self.tools)).await,
+                false => {
+                    beside.is_given_back.wait().await;
+                    hands.await;
+                }
+            }
         }
         future::pending().await
     }
@@ -497,14 +500,15 @@ impl Agent {
             remote: remote.clone(),
             tools: self.tools.clone(),
             ceiling,
-            own: Own {
+            // Beside a legacy supervisor that is what it reports, through us (D-24).
+            own: self.config.legacy.is_none().then(|| Own {
                 os_version: version,
                 os_variant: variant,
                 // It was made when the API was opened, or its absence was said then.
                 api: open.map_or(LocalApi::Closed, |port| {
                     LocalApi::Open(port, local_key(&self.config.dirs.config).ok())
                 }),
-            },
+            }),
             whom: hash::short(format!("{endpoint} {}", self.uuid).as_bytes()),
             trigger: Some(trigger),
         }
@@ -551,24 +555,6 @@ impl Agent {
                 .run(async { stop.wait().await }, limits::SHUTDOWN_DRAIN)
                 .await;
         }
-    }
-}
-
-fn host_facts(config: &Config, uuid: &str) -> HostFacts {
-    let os = config.os.as_ref();
-    HostFacts {
-        uuid: uuid.to_owned(),
-        device_name: None,
-        device_type: config.device_type.clone(),
-        arch: facts::arch().to_owned(),
-        os_version: os.map(|os| match &os.version {
-            Some(version) => format!("{} {version}", os.name),
-            None => os.name.to_string(),
-        }),
-        os_build: os.and_then(|os| os.build.as_deref()).map(str::to_owned),
-        kernel: facts::kernel(),
-        runtime_dir: config.host_runtime_dir.to_string_lossy().into_owned(),
-        supervised: true,
     }
 }
 

@@ -37,13 +37,8 @@ pub(super) fn legacy(args: &Args) -> Result<Option<LegacyConfig>, Usage> {
 pub(super) fn user_apps(args: &Args, has_legacy: bool) -> Result<bool, Usage> {
     match (args.get("user-apps"), has_legacy) {
         (None | Some("auto"), _) => Ok(!has_legacy),
-        (Some("on"), false) => Ok(true),
+        (Some("on"), _) => Ok(true),
         (Some("off"), true) => Ok(false),
-        (Some("on"), true) => Err(Usage(
-            "--user-apps on beside a legacy supervisor is not part of this version yet: leave it \
-             out, and user apps are left to that one"
-                .into(),
-        )),
         (Some("off"), false) => Err(Usage(
             "--user-apps off leaves user apps to a legacy supervisor, and there is none: \
              give --legacy-api-endpoint and --legacy-api-key"

@@ -129,6 +129,13 @@ impl Marks {
         all.find(|(_, found)| is_it(found)).map(|(id, _)| id)
     }
 
+    /// Whether there is any for this app.
+    #[must_use]
+    pub fn has_legacy(&self, app: &AppUuid) -> bool {
+        let is_it = |of: &AppUuid| of == app || of.as_str() == UNKNOWN_APP;
+        self.legacy.values().any(|(of, _)| is_it(of))
+    }
+
     /// Whether a container is one of a legacy supervisor beside us, or a stranger's; it is
     /// noted as such.
     pub fn is_elsewhere(&mut self, app: &AppUuid, found: &Container) -> bool {

@@ -36,6 +36,6 @@ pub mod stage;
 mod storage;
 pub mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod window;
 pub mod work;

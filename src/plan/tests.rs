@@ -126,7 +126,11 @@ fn on(
 }
 
 /// A container of `service` that was asked for as `target` is.
-fn container(service: &str, target: &ServiceTarget, status: ContainerStatus) -> Container {
+pub(crate) fn container(
+    service: &str,
+    target: &ServiceTarget,
+    status: ContainerStatus,
+) -> Container {
     Container {
         id: format!("id-{service}-{}", target.image).into(),
         service: service.into(),

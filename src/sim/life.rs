@@ -206,7 +206,7 @@ async fn agent(world: &World, given: &Given) {
             remote,
             tools,
             ceiling: POLL,
-            own: Default::default(),
+            own: Some(Default::default()),
             whom: 1,
             trigger: None,
         },

@@ -24,6 +24,8 @@ pub struct Desk {
     shown: std::sync::Mutex<Shown>,
     /// What the device's status is by the legacy supervisor's word.
     said: std::sync::Mutex<(UpdateStatus, Option<Arc<str>>)>,
+    /// User apps are this agent's, and so is the status.
+    is_ours: bool,
 }
 
 /// A target for the legacy supervisor. Its document is another one than before, or the
@@ -59,6 +61,38 @@ pub enum Fetched {
 }
 
 impl Desk {
+    /// A desk; `is_ours`: user apps are this agent's (D-08).
+    #[must_use]
+    pub fn new(is_ours: bool) -> Desk {
+        Desk {
+            is_ours,
+            ..Desk::default()
+        }
+    }
+
+    /// Whether user apps are this agent's (D-08).
+    #[must_use]
+    pub const fn is_ours(&self) -> bool {
+        self.is_ours
+    }
+
+    /// Hands in a document that is none of the backend's, to be held here. The same as before
+    /// is news only where it is to be forced.
+    pub(super) fn lay(&self, document: Arc<[u8]>, options: Options) {
+        let hash = hash::short(&document);
+        if self.shown() == Some(hash) && !options.force {
+            return;
+        }
+        self.offers.change(|offers| {
+            let before = offers.take().map(|offer| offer.options);
+            *offers = Some(Offer {
+                hash: Some(hash),
+                held: Some(document),
+                options: before.unwrap_or_default().or(options),
+            });
+        });
+    }
+
     /// Says where documents are kept. Once.
     pub fn set_remote(&self, remote: Arc<dyn Remote>) {
         let _ = self.remote.set(remote);
@@ -88,6 +122,18 @@ impl Desk {
             UpdateStatus::ApplyingChanges,
             Some("a target came in".into()),
         );
+    }
+
+    /// Ends when something was handed in since the one of this number, whose number it returns;
+    /// it stays where it is.
+    pub(super) async fn offered(&self, seen: u64) -> u64 {
+        self.offers.newer(seen).await
+    }
+
+    /// Whether what was handed in and waits is to be forced.
+    pub(super) fn is_forced(&self) -> bool {
+        let forced = |offer: &Option<Offer>| offer.as_ref().is_some_and(|it| it.options.force);
+        self.offers.look(forced)
     }
 
     /// What was handed in since this was asked last. For one taker.
@@ -146,12 +192,15 @@ impl Desk {
         Fetched::Document(etag(hash), document)
     }
 
-    async fn cached(&self) -> Option<Vec<u8>> {
+    pub(super) async fn cached(&self) -> Option<Vec<u8>> {
         self.remote.get()?.cached().await
     }
 
     /// What the device's status is from now on.
     pub(super) fn say(&self, board: &Latest<Board>, now: Uptime, what: (UpdateStatus, &str)) {
+        if self.is_ours {
+            return log::debug!("the legacy supervisor: {} {}", what.0.as_str(), what.1);
+        }
         let (status, why) = what;
         let why = Some(why).filter(|why| !why.is_empty()).map(Arc::from);
         *lock(&self.said) = (status, why);

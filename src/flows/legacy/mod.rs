@@ -11,8 +11,10 @@ use crate::plan::work::Tools;
 use crate::world::Pending;
 use crate::world::legacy::{Legacy, LegacyError, Told};
 
+pub mod back;
 pub mod desk;
 pub mod settler;
+pub mod transfer;
 
 use desk::{Desk, Offer};
 use settler::{Became, Order, Settler};

@@ -34,8 +34,8 @@ pub struct Report {
     pub tools: Tools,
     /// The longest wait after a failure: the poll interval.
     pub ceiling: Duration,
-    /// What stays the same.
-    pub own: Own,
+    /// What stays the same; `None`: somebody else reports all but the apps (D-24).
+    pub own: Option<Own>,
     /// Stands for this device at this backend: a record of another one says nothing.
     pub whom: u64,
     /// Asked to poll when the backend refuses the key, which tells why (R-REP-5).
@@ -192,7 +192,9 @@ impl Flow {
         })?;
         if with_own {
             let vitals = self.with.tools.host.vitals();
-            fields.extend(fields::fields(&self.with.own, &vitals, self.ticks, metrics));
+            if let Some(own) = &self.with.own {
+                fields.extend(fields::fields(own, &vitals, self.ticks, metrics));
+            }
             self.ticks = vitals.cpu_ticks;
             self.reporter.on_vitals(now);
         }

@@ -13,10 +13,11 @@ use crate::base::hash;
 use crate::base::lock::lock;
 use crate::base::uptime::Uptime;
 use crate::flows::legacy::desk::{Desk, Fetched};
+use crate::flows::legacy::transfer::without_apps;
 use crate::http::body::Body;
 use crate::http::client::{Client, Piece, Request, Response, Source};
 use crate::http::head::{Fields, decimal, put_field};
-use crate::http::server::{Error, ErrorKind, Exchange};
+use crate::http::server::{BodyError, Error, ErrorKind, Exchange};
 use crate::limits;
 use crate::world::clock::Clock;
 use crate::world::legacy::Legacy;
@@ -144,7 +145,7 @@ impl Proxy {
         }
         let (method, path) = (exchange.method(), exchange.path());
         match errand(exchange.fields(), method, path, &self.uuid) {
-            Errand::Legacy => self.forward(exchange, &self.legacy, Care::None).await,
+            Errand::Legacy => self.forward(exchange, &self.legacy, Care::None, None).await,
             Errand::Target => self.target(exchange).await,
             errand => self.outwards(exchange, errand).await,
         }
@@ -194,7 +195,35 @@ impl Proxy {
                 .refuse(exchange, "a key called as the legacy supervisor")
                 .await;
         }
-        self.forward(exchange, cloud, care).await
+        if errand == Errand::Report && self.desk.is_ours() {
+            return Box::pin(self.report(exchange, cloud)).await;
+        }
+        self.forward(exchange, cloud, care, None).await
+    }
+
+    /// Its report, without the apps: those are ours to report (D-24).
+    async fn report(&self, exchange: &mut Exchange<'_>, cloud: &Upstream) -> Result<(), Error> {
+        let coding = exchange.header("content-encoding");
+        if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
+            let plain = [("Accept-Encoding", "identity")];
+            return exchange.respond(415, &plain, b"").await;
+        }
+        let body = match exchange.body(limits::PROXY_REPORT_BYTES_MAX).await {
+            Ok(body) => body,
+            Err(BodyError::TooLarge) => return say(exchange, 413, "The report is too long").await,
+            Err(BodyError::Broken) => {
+                return say(exchange, 400, "The body is cut short or malformed").await;
+            }
+        };
+        match without_apps(&body, &self.uuid) {
+            Ok(Some(rest)) => {
+                drop(body);
+                self.forward(exchange, cloud, Care::NoRetryAfter, Some(rest.as_bytes()))
+                    .await
+            }
+            Ok(None) => exchange.respond(200, &[], b"").await,
+            Err(_) => say(exchange, 400, "The report is no JSON").await,
+        }
     }
 
     async fn refuse(&self, exchange: &mut Exchange<'_>, what: &str) -> Result<(), Error> {
@@ -211,12 +240,13 @@ impl Proxy {
         exchange: &mut Exchange<'_>,
         to: &Upstream,
         care: Care,
+        body: Option<&[u8]>,
     ) -> Result<(), Error> {
         let Some(_passing) = Passing::begin(&self.passing) else {
             return later(exchange, limits::PROXY_BUSY_RETRY_SECS).await;
         };
         // On its own: what it needs is let go of before a long answer is passed on.
-        let response = match Box::pin(self.ask(exchange, to)).await {
+        let response = match Box::pin(self.ask(exchange, to, body)).await {
             Ok(Some(response)) => response,
             // Nobody is there to be answered.
             Ok(None) => return Err(Error::new(ErrorKind::Canceled, "the client is gone")),
@@ -236,11 +266,13 @@ impl Proxy {
         relay(exchange, response, care).await
     }
 
-    /// Sends the request; `None` when the client went away meanwhile.
+    /// Sends the request, with this body or the client's own; `None` when the client went away
+    /// meanwhile.
     async fn ask(
         &self,
         exchange: &mut Exchange<'_>,
         to: &Upstream,
+        body: Option<&[u8]>,
     ) -> Result<Option<Response>, Failure> {
         let method = exchange.method().to_owned();
         let target = match (to.base.as_str(), exchange.target()) {
@@ -249,11 +281,11 @@ impl Proxy {
         };
         let lines = self.lines(exchange);
         let upgrade = exchange.header("upgrade").map(str::to_owned);
-        let has_no_body = exchange.framing() == Body::None;
+        let is_whole = body.is_some() || exchange.framing() == Body::None;
         let mut headers = Vec::new();
         if let Some(upgrade) = upgrade
             .as_deref()
-            .filter(|_| has_no_body && exchange.is_upgrade())
+            .filter(|_| is_whole && exchange.is_upgrade())
         {
             headers.extend([("Connection", "upgrade"), ("Upgrade", upgrade)]);
         }
@@ -265,9 +297,10 @@ impl Proxy {
             target: &target,
             headers: &headers,
             lines: Some(&lines),
+            body,
             ..Request::default()
         };
-        if has_no_body {
+        if is_whole {
             let gone = async {
                 exchange.gone().await;
                 None
