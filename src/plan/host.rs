@@ -71,7 +71,7 @@ pub struct Record {
     pub updater: String,
     /// How far it is.
     pub status: Status,
-    /// Tries since the last success, or since a day without one.
+    /// Tries, until there was none for a day: a system that came up once may still be taken back.
     pub install_attempts: u32,
     /// When the last one began: seconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
