@@ -483,11 +483,13 @@ impl Engine for World {
         Box::pin(async move {
             let doing = format!("create volume '{oci_name}'");
             self.change(doing, AT_ONCE, |state| {
+                // Beside a legacy supervisor it has that one's labels.
+                let is_ours = !state.is_beside;
                 let found = FoundVolume {
                     oci_name: oci_name.into(),
                     app: Some(app.clone()),
-                    name: Some(name.clone()),
-                    config: Some(config.clone()),
+                    name: is_ours.then(|| name.clone()),
+                    config: is_ours.then(|| config.clone()),
                 };
                 let all = &mut state.engine.volumes;
                 all.entry(oci_name.into()).or_insert(found);

@@ -149,6 +149,7 @@ fn board(world: &World) -> Board {
         since: world.now(),
         marks: Marks {
             own: world.with(|state| state.own.clone()),
+            is_beside: world.with(|state| state.is_beside),
             ..Marks::default()
         },
         ..Board::default()
@@ -200,6 +201,11 @@ async fn agent(world: &World, given: &Given) {
         has_cached,
         taker: None,
     }));
+    #[cfg(feature = "legacy")]
+    let _beside = world.with(|state| state.is_beside).then(|| {
+        let remote = given.remote.clone();
+        executor.spawn(super::beside::run(world.clone(), tools.clone(), remote))
+    });
     let remote = given.remote.clone();
     let _reports = executor.spawn(report::run(
         report::Report {

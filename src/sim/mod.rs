@@ -20,6 +20,7 @@
 //! | [`mutants`] | agents that are broken on purpose |
 //! | [`histories`] | seeds; `HELIOS_SEEDS=7..8` prints all that happened in the seventh |
 //! | [`cases`] | situations that take more than a document |
+//! | `beside` | user apps that come over from a legacy supervisor |
 //! | [`hostup`] | updates of the OS below |
 //! | [`scenarios`] | situations of the specification, each a document |
 
@@ -35,6 +36,8 @@ pub mod machine;
 pub mod pulls;
 pub mod world;
 
+#[cfg(feature = "legacy")]
+mod beside;
 mod cases;
 mod histories;
 mod hostup;

@@ -80,6 +80,8 @@ pub struct State {
     pub refusals: Vec<(String, Kind, u32)>,
     /// What happens as soon as something was done.
     pub upon: Vec<(String, Deed)>,
+    /// A legacy supervisor runs beside the agents.
+    pub is_beside: bool,
     /// The container that agents run in.
     pub own: Option<Arc<str>>,
     /// The agent that lives now is killed after so many moments.
@@ -129,6 +131,7 @@ impl World {
             may_force: false,
             refusals: Vec::new(),
             upon: Vec::new(),
+            is_beside: false,
             own: None,
             kill_in: None,
             is_calm: false,

@@ -8,6 +8,8 @@ use futures_lite::future;
 use super::desk::Desk;
 use crate::flows::seek::seeker::Options;
 use crate::flows::seek::{self, Mailbox, events, local};
+use crate::intake;
+use crate::model::NetworkName;
 use crate::model::status::UpdateStatus;
 use crate::model::target::DeviceTarget;
 use crate::plan::board::{Board, Part};
@@ -107,24 +109,21 @@ async fn until_gone(desk: &Desk, tools: &Tools, mailbox: Arc<Mailbox>, stop: &Ca
     future::zip(ended, future::or(seek, watch)).await.0
 }
 
-/// Whether nothing of ours is left but the container that this agent runs in, and networks
-/// that somebody else holds.
+/// Whether nothing of ours is left but an app that this agent is a part of, and networks that
+/// somebody else holds. An app is on the board until its lane has ended.
 fn is_gone(board: &Board) -> bool {
     let mut apps = board.device.apps.iter();
     board.is_read
         && !board.is_preparing
         && apps.all(|(uuid, app)| {
-            let mut containers = app.containers.values();
-            let mut networks = app.networks.keys();
-            let is_held = |name: &_| {
-                let part = Part::Network(uuid.clone(), Clone::clone(name));
+            let is_held = |name: &NetworkName| {
+                let part = Part::Network(uuid.clone(), name.clone());
                 board.troubles.contains_key(&part)
             };
-            let has_own = app
-                .containers
-                .values()
-                .any(|found| board.marks.is_own(found));
-            containers.all(|found| board.marks.is_own(found)) && (has_own || networks.all(is_held))
+            let mut containers = app.containers.values();
+            let has_own = containers.any(|found| board.marks.is_own(found));
+            let has_held = !app.networks.is_empty() && app.networks.keys().all(is_held);
+            has_own || intake::is_supervisor(uuid) || app.containers.is_empty() && has_held
         })
 }
 
@@ -173,6 +172,8 @@ mod tests {
             config: None,
         };
         let mut app = App::default();
+        board.device.apps.insert("a1".into(), app.clone());
+        assert!(!is_gone(&board), "its lane has not ended");
         app.networks.insert("n".into(), network);
         board.device.apps.insert("a1".into(), app);
         assert!(!is_gone(&board));

@@ -9,7 +9,7 @@ use futures_lite::future;
 
 use crate::base::uptime::Uptime;
 use crate::limits;
-use crate::plan::board::Board;
+use crate::plan::board::{Board, Part};
 use crate::plan::work::Tools;
 use crate::plan::{drift, read};
 use crate::world::engine::{EngineError, EngineEvent, Kind};
@@ -86,12 +86,27 @@ async fn watch(tools: &Tools) -> Result<std::convert::Infallible, EngineError> {
             }
             Concerns::ItsNetworks => owed.add(tools.clock.now(), event),
             Concerns::Many => {
+                if (&*event.what, &*event.action) == ("network", "destroy") {
+                    tools.board.change_if(retry_networks);
+                }
                 let at = tools.clock.now() + limits::EVENT_LOOK_MAX;
                 owed.everything.get_or_insert(at);
             }
             Concerns::Nothing => {}
         }
     }
+}
+
+/// A network went: its addresses may be what another one failed for.
+fn retry_networks(board: &mut Board) -> bool {
+    let mut is_any = false;
+    for (part, trouble) in board.troubles.iter_mut() {
+        if matches!(part, Part::Network(..)) {
+            trouble.retry_at = Uptime::default();
+            is_any = true;
+        }
+    }
+    is_any
 }
 
 /// What is still to be looked at for events that came.
