@@ -31,4 +31,6 @@ mod states;
 mod support;
 #[cfg(feature = "hostapp")]
 mod units;
+#[cfg(feature = "legacy")]
+mod user_apps;
 mod volumes;
