@@ -398,6 +398,22 @@ mod tests {
         assert_eq!(contents, [b"abc", b"def"]);
     }
 
+    /// 5 in 32 bits, 8 GiB less one as the octal digits go: a file is as long as it says.
+    #[test]
+    fn issue_9_files_of_more_than_an_address_can_count() {
+        for length in [(1_u64 << 32) + 5, (1 << 33) - 1] {
+            let mut header = entry("big", b'0', b"", "");
+            header[124..135].copy_from_slice(format!("{length:011o}").as_bytes());
+            header[148..156].fill(b' ');
+            let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();
+            header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+            header.resize(3 * BLOCK, 7);
+            let (mut tar, mut bytes) = (Tar::default(), &header[..]);
+            while let Some(_piece) = tar.next(&mut bytes).unwrap() {}
+            assert_eq!(tar.left, length - 2 * BLOCK as u64);
+        }
+    }
+
     #[test]
     fn damage_is_seen() {
         let whole = ended(&[entry("a", b'0', b"content", "")]);

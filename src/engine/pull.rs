@@ -173,6 +173,15 @@ mod tests {
     }
 
     #[test]
+    fn issue_9_layers_of_more_than_32_bits() {
+        let got = run(&[
+            r#"{"status":"Downloading","progressDetail":{"current":4294967296,"total":8589934592},"id":"a"}"#,
+            r#"{"status":"Extracting","progressDetail":{"current":4294967296,"total":8589934592},"id":"a"}"#,
+        ]);
+        assert_eq!(got, [Ok(25), Ok(75)]);
+    }
+
+    #[test]
     fn s_img_06_odd_numbers_do_no_harm() {
         let got = run(&[
             r#"{"status":"Downloading","progressDetail":{"current":5,"total":0},"id":"a"}"#,

@@ -193,7 +193,7 @@ impl<'c> Exchange<'c> {
     /// The whole request body, if it is not longer than `max`.
     pub async fn body(&mut self, max: usize) -> Result<Vec<u8>, BodyError> {
         if let Body::Length(length) = self.conn.body
-            && usize::try_from(length).is_ok_and(|length| length > max)
+            && length > max as u64
         {
             return Err(BodyError::TooLarge);
         }

@@ -267,6 +267,22 @@ fn bodies_arrive_whole_or_are_refused() {
     });
 }
 
+/// A length that is small in the 32 bits of the oldest boards: nothing is waited for.
+#[test]
+fn issue_9_a_body_of_more_than_an_address_can_count_is_refused_at_once() {
+    serve(|address, _, _| async move {
+        let length = (1_u64 << 32) + 5;
+        let head = format!(
+            "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+        );
+        let mut stream = Async::<TcpStream>::connect(address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut line = [0; 12];
+        stream.read_exact(&mut line).await.unwrap();
+        assert_eq!(&line, b"HTTP/1.1 413");
+    });
+}
+
 #[test]
 fn lines_are_cut_wherever_the_pieces_end() {
     serve(|address, _, _| async move {

@@ -249,6 +249,13 @@ impl Agent {
             panic!("it listens on no address");
         };
         until("the agent", || std::net::TcpStream::connect(&address).ok());
+        // Bound after it, and used at once by some.
+        let Door::Unix(socket) = &self.unix else {
+            panic!("it listens on no socket");
+        };
+        until("the agent's socket", || {
+            std::os::unix::net::UnixStream::connect(socket).ok()
+        });
     }
 
     pub fn kill(&mut self) {

@@ -77,6 +77,9 @@ fn s_net_12_to_20_responses_are_complete_or_refused() {
         ("no HTTP", b"SSH-2.0-OpenSSH_9.6\r\n\r\n", Err(BadMessage)),
         ("HTTP/2", b"HTTP/2.0 200 OK\r\n\r\n", Err(BadMessage)),
         ("large body", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", Err(TooLarge)),
+        // 5 in 32 bits.
+        ("a body of 4 GiB", b"HTTP/1.1 200 OK\r\nContent-Length: 4294967301\r\n\r\nhello", Err(TooLarge)),
+        ("a chunk of 4 GiB", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100000005\r\nhello", Err(Closed)),
         ("large chunk", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n0\r\n\r\n", Err(TooLarge)),
         ("gzip", b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 22\r\n\r\n\x1f\x8b\x08\0\0\0\0\0\0\x03\xcb\xcf\x06\0\x47\xdd\xdc\x79\x02\0\0\0", Ok("ok")),
         ("gzip, chunked", b"HTTP/1.1 200 OK\r\nContent-Encoding: x-GZIP\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n\x1f\x8b\x08\r\n13\r\n\0\0\0\0\0\0\x03\xcb\xcf\x06\0\x47\xdd\xdc\x79\x02\0\0\0\r\n0\r\n\r\n", Ok("ok")),
