@@ -7,7 +7,7 @@ use helios::http::client::Endpoint;
 use serde_json::{Value, json};
 
 use crate::support::engine::{self, App, app, call, service};
-use crate::support::legacy::free_port;
+use crate::support::free_port;
 use crate::support::{Agent, Backend, Options, Scratch, alone, http, image, unique, until};
 
 const KEY: &str = "secret-key";
