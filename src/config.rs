@@ -865,6 +865,37 @@ mod tests {
     }
 
     #[test]
+    fn d_08_whose_user_apps_are() {
+        let legacy = [
+            "--legacy-api-endpoint",
+            "http://127.0.0.1:1",
+            "--legacy-api-key",
+            "k",
+        ];
+        let are_ours = |mode: &[&str], legacy: &[&str]| {
+            let config = derive(&[mode, legacy].concat(), &[], None);
+            config.ok().map(|config| config.has_user_apps)
+        };
+        let (auto, on, off) = (
+            ["--user-apps", "auto"],
+            ["--user-apps", "on"],
+            ["--user-apps", "off"],
+        );
+        for mode in [&[][..], &auto] {
+            assert_eq!(are_ours(mode, &[]), Some(true));
+            assert_eq!(are_ours(mode, &legacy), Some(false));
+        }
+        assert_eq!(
+            (are_ours(&on, &[]), are_ours(&on, &legacy)),
+            (Some(true), Some(true))
+        );
+        assert_eq!(
+            (are_ours(&off, &[]), are_ours(&off, &legacy)),
+            (None, Some(false))
+        );
+    }
+
+    #[test]
     fn d_19_what_fails_is_not_tried_without_end() {
         let retry = |ms| {
             derive(&["--local-retry-interval-ms", ms], &[], None)
