@@ -183,3 +183,27 @@ fn unwanted_crates_stay_away() {
         );
     }
 }
+
+/// The table in the README names each direct dependency, in order, and nothing else.
+#[test]
+fn issue_9_dependencies_are_told_of() {
+    let read = |name| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let part = |text: &str, from: &str, to: &str| {
+        let (_, rest) = text.split_once(from).unwrap();
+        rest.split_once(to).unwrap().0.to_owned()
+    };
+    let manifest = part(&read("Cargo.toml"), "\n[dependencies]\n", "\n[dev-dep");
+    let mut wanted: Vec<_> = manifest
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| Some(line.split_once(" = ")?.0.to_owned()))
+        .collect();
+    wanted.sort();
+    let told: Vec<_> = part(&read("README.md"), "\n## Dependencies\n", "\n## ")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .inspect(|(name, reason)| assert!(reason.len() > 5, "{name}"))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    assert_eq!(told, wanted);
+}
