@@ -16,14 +16,14 @@ control() { curl -sS --fail-with-body --noproxy '*' -m 10 -X "$1" "http://$BACKE
 reported() { [ "$(control GET reports | jq length)" -gt "${1:-0}" ]; }
 
 # agent_up BINARY UUID: a managed agent with everything below $RUN/agent; waits until its API answers. AGENT_ENDPOINT, if
-# set, is where it is told that the backend is.
+# set, is where it is told that the backend is, and AGENT_ADDRESS how it is told where its API is.
 agent_up() {
   local dir=$RUN/agent
   mkdir -p "$dir"/{config,state,cache,run}
   daemon agent env HOME="$dir" DOCKER_HOST="$HELIOS_TEST_ENGINE" RUST_LOG="${RUST_LOG:-info}" \
     XDG_CONFIG_HOME="$dir/config" XDG_STATE_HOME="$dir/state" XDG_CACHE_HOME="$dir/cache" XDG_RUNTIME_DIR="$dir/run" \
     "$1" --uuid "$2" --remote-api-endpoint "${AGENT_ENDPOINT:-http://$BACKEND}" --remote-api-key "key-$2" \
-    --local-api-address "unix:$RUN/api.sock" ${AGENT_OPTIONS:-}
+    --local-api-address "${AGENT_ADDRESS:-unix:$RUN/api.sock}" ${AGENT_OPTIONS:-}
   AGENT=$(cut -d' ' -f1 "$RUN/agent.pid")
   wait_for 10 api GET /ping || { tail -n 20 "$RUN/agent.log" >&2; die "the agent did not start"; }
 }
