@@ -129,6 +129,15 @@ impl Marks {
         all.find(|(_, found)| is_it(found)).map(|(id, _)| id)
     }
 
+    /// The app of the one that this agent runs in, if that is one of them (FD-41).
+    #[must_use]
+    pub fn legacy_of_own(&self) -> Option<&AppUuid> {
+        let own = self.own.as_deref()?;
+        let mut all = self.legacy.iter();
+        all.find(|(id, _)| id.starts_with(own))
+            .map(|(_, (app, _))| app)
+    }
+
     /// Whether there is any for this app.
     #[must_use]
     pub fn has_legacy(&self, app: &AppUuid) -> bool {

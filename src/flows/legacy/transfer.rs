@@ -94,6 +94,11 @@ fn lacks(board: &Board) -> Option<String> {
     if !board.is_read || board.is_preparing {
         return Some("the engine has not been read yet".to_owned());
     }
+    if let Some(app) = board.marks.legacy_of_own() {
+        return Some(format!(
+            "this agent runs in one of its containers, of app '{app}', which it would remove"
+        ));
+    }
     let none = App::default();
     for (uuid, app) in &target.apps {
         let found = board.device.apps.get(uuid).unwrap_or(&none);
@@ -370,6 +375,8 @@ mod tests {
     #[test]
     fn d_08_an_app_of_which_it_runs_nothing_holds_nothing_up() {
         let mut board = board();
+        board.marks.own = Some("l".into());
+        assert!(lacks(&board).unwrap().contains("runs in"), "FD-41");
         board.marks.legacy.clear();
         assert_eq!(lacks(&board), None);
     }
