@@ -5,9 +5,9 @@ usage: soak.py API LISTEN BACKEND SOCKET ENGINE PID DEVICE MINUTES DIR [--trace 
 
 API is unix:///path of a running agent with the id PID, which finds its backend at LISTEN (host:port) and its engine at SOCKET;
 BACKEND and ENGINE are the programs for both, which are started here, and taken away now and then. Gives the device a release
-each half second (churn.py), asks the local API in between, takes the engine away after every 40 releases (it comes back empty, so that everything is made
-anew) and the backend after every 60 (for two seconds, in which the agent is asked for an update). After each release that is
-done the private memory is looked at.
+each half second (churn.py), asks the local API in between, takes the engine away after every 40 releases (it comes back empty,
+so that everything is made anew) and the backend after every 60 (for two seconds, in which the agent is asked for an update).
+After each release that is done the private memory is looked at.
 
 Prints the releases, the engine's restarts, the backend's outages, then in KiB the private memory after the warm-up and at the
 end, and the growth with the least that it is with 97.5 % confidence; ends with 1 if the memory grows.
@@ -30,8 +30,8 @@ from loop import call
 PACE, ENGINE_EVERY, BACKEND_EVERY, OUTAGE = 0.5, 40, 60, 2
 # What is not looked at: everything has happened once, an engine's restart and an outage too, and malloc has its arenas.
 WARM_UP = 60
-# Less than this over the whole run is no growth: eight pages, which is where malloc's groups happen to begin and end. In two minutes that
-# finds a leak of about 200 bytes a release, in half an hour one of 10.
+# Less than this over the whole run is no growth: eight pages, which is where malloc's groups happen to begin and end. In two
+# minutes that finds a leak of about 200 bytes a release, in half an hour one of 10.
 FLOOR_KIB = 32
 
 
@@ -83,7 +83,6 @@ class Soak:
     def __init__(self, words):
         api, listen, backend, socket, engine, self.pid, device, _, directory = words
         self.backend, self.engine = Backend(backend, listen, directory), Engine(engine, socket, directory)
-        self.listen, self.directory = listen, directory
         self.churn = Churn(api, f"http://{listen}", f"unix://{socket}", device)
         self.samples, self.restarts, self.outages = [], 0, 0
 
