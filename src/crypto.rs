@@ -5,6 +5,7 @@
 //! kilobytes a day.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::SignatureScheme;
 use rustls::SupportedCipherSuite;
@@ -14,9 +15,12 @@ use rustls::crypto::{
     CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, SupportedKxGroup,
     WebPkiSupportedAlgorithms,
 };
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{PrivateKeyDer, UnixTime};
 use rustls::sign::SigningKey;
+use rustls::time_provider::TimeProvider;
 use webpki::ring as signed;
+
+use crate::base::wall;
 
 /// Ciphers, keys and signatures for connections to servers.
 #[must_use]
@@ -97,7 +101,13 @@ const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     ],
 };
 
-/// Randomness of the system, and no private keys: the device shows a server no certificate of its
+/// The clock that certificates are held against.
+#[must_use]
+pub fn clock() -> Arc<dyn TimeProvider> {
+    Arc::new(System)
+}
+
+/// Randomness and time of the system, and no private keys: the device shows a server no certificate of its
 /// own, and what would sign with one need not be in the program.
 #[derive(Debug)]
 struct System;
@@ -105,6 +115,13 @@ struct System;
 impl SecureRandom for System {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
         getrandom::getrandom(bytes).map_err(|_| GetRandomFailed)
+    }
+}
+
+impl TimeProvider for System {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = u64::try_from(wall::secs()).unwrap_or(0);
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(since)))
     }
 }
 

@@ -15,3 +15,4 @@ pub mod tar;
 pub mod task;
 pub mod thread;
 pub mod uptime;
+pub mod wall;

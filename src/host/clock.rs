@@ -1,8 +1,9 @@
 //! The only caller of the system's clocks.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use crate::base::uptime::Uptime;
+use crate::base::wall;
 use crate::world::Pending;
 use crate::world::clock::Clock;
 
@@ -28,10 +29,7 @@ impl Clock for SystemClock {
     }
 
     fn wall_secs(&self) -> i64 {
-        match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-            Err(before) => -i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX),
-        }
+        wall::secs()
     }
 
     fn sleep_until(&self, at: Uptime) -> Pending<'_, ()> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use super::body::Body;
 use super::client::{Piece, Source};
@@ -16,6 +16,7 @@ use super::stream::Stream;
 use super::tunnel::{self, Tunnel};
 use super::{Error, ErrorKind};
 use crate::base::date::HttpDate;
+use crate::base::wall;
 use crate::limits::{
     HTTP_BODY_IDLE, HTTP_BODY_TIMEOUT, HTTP_DRAIN_BYTES_MAX, HTTP_LINGER, HTTP_WRITE_TIMEOUT,
 };
@@ -462,13 +463,11 @@ fn has_body(status: u16) -> bool {
 /// Begins an answer's head anew: its first line, and the date (RFC 9110 6.6.1) if it has
 /// none yet.
 pub(super) fn put_start(out: &mut Vec<u8>, status: u16, dated: bool) {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = u64::try_from(wall::secs()).unwrap_or(0);
     out.clear();
     put_line(out, format_args!("HTTP/1.1 {status} {}", reason(status)));
     if dated {
-        put_field(out, "Date", HttpDate(now.as_secs()));
+        put_field(out, "Date", HttpDate(now));
     }
 }
 

@@ -18,7 +18,7 @@ use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
 
 use super::stream::{Duplex, Stream};
 use super::{Error, ErrorKind};
-use crate::crypto::provider;
+use crate::crypto::{clock, provider};
 use crate::limits::{HTTP_TLS_OUT_BYTES_MAX, HTTP_TLS_SESSIONS_MAX};
 
 /// Who may vouch for a server, and all that connections to it share.
@@ -61,7 +61,7 @@ impl TlsRoots {
         if extra_ca_pem.is_some() && roots.len() == known {
             return Err("the CA file holds no certificate".into());
         }
-        let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        let mut config = ClientConfig::builder_with_details(Arc::new(provider()), clock())
             .with_safe_default_protocol_versions()
             .map_err(|err| err.to_string())?
             .with_root_certificates(roots)

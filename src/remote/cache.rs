@@ -116,7 +116,7 @@ pub(super) fn write(
         value: Some(value),
         sha256: Some(hash::sha256_hex(value.get().as_bytes())),
         whose: Some(whose.to_owned()),
-        fetched: Some(super::wall_secs()),
+        fetched: Some(crate::base::wall::secs()),
     };
     let dir = file.parent().unwrap_or_else(|| Path::new("/"));
     fs::DirBuilder::new()

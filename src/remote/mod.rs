@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::base::hash;
 use crate::base::percent::percent_encode_segment;
@@ -137,12 +137,6 @@ impl Backend {
     }
 }
 
-/// Seconds since the epoch by our own clock, which may be wrong.
-fn wall_secs() -> i64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
-}
-
 fn poll_path(url: &Url, uuid: &str) -> String {
     format!(
         "{}/device/v3/{}/state",
@@ -154,7 +148,7 @@ fn poll_path(url: &Url, uuid: &str) -> String {
 /// How long the server wants to be left alone: the first that can be read (R-POLL-2).
 fn wish(response: &Response) -> Option<Duration> {
     let mut all = response.fields().all("retry-after");
-    let now = wall_secs();
+    let now = crate::base::wall::secs();
     all.find_map(|value| {
         let value = std::str::from_utf8(value).ok()?;
         retry_after::parse(value, response.header("date"), now)

@@ -18,11 +18,10 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 use crate::base::lock;
 use crate::base::thread::on_thread;
-use crate::base::{hash, random};
+use crate::base::{hash, random, wall};
 use crate::limits;
 use crate::world::Pending;
 use crate::world::store::{Store, StoreError};
@@ -116,11 +115,10 @@ impl Files {
             return;
         };
         for left in left.flatten() {
-            let modified = left.metadata().and_then(|data| data.modified());
             // A clock that was set meanwhile makes it older, or younger than now.
-            let is_young = modified.is_ok_and(|at| {
-                let age = SystemTime::now().duration_since(at);
-                age.unwrap_or_else(|ahead| ahead.duration()) <= limits::STAGED_AGE_MAX
+            let is_young = rustix::fs::stat(left.path()).is_ok_and(|found| {
+                let age = wall::secs().abs_diff(found.st_mtime);
+                age <= limits::STAGED_AGE_MAX.as_secs()
             });
             if !is_young {
                 let _ = fs::remove_file(left.path());
@@ -497,11 +495,11 @@ mod tests {
     fn old_leftovers_go_beside_a_writer_that_is_at_work() {
         let root = scratch("old");
         let files = Files::open(&root).unwrap();
-        let file = |name: &str, at: SystemTime| {
+        let file = |name: &str, at: std::time::SystemTime| {
             let file = File::create(root.join("staging").join(name)).unwrap();
             file.set_modified(at).unwrap();
         };
-        let (now, old) = (SystemTime::now(), 2 * limits::STAGED_AGE_MAX);
+        let (now, old) = (std::time::SystemTime::now(), 2 * limits::STAGED_AGE_MAX);
         file("young", now);
         file("old", now - old);
         file("ahead", now + old);
