@@ -3,6 +3,8 @@
 //! Whoever asks is answered first; the host is told a moment later. From the answer on nothing of
 //! any app is stopped by this agent: the OS does that.
 
+use futures_lite::future;
+
 use crate::limits;
 use crate::plan::device_locks::{self, Refusal};
 use crate::plan::host::Wish;
@@ -54,13 +56,14 @@ pub async fn ask(tools: &Tools, power: Power, force: bool) -> Result<(), Refused
 
 /// Does what was asked for. Never ends.
 pub async fn run(tools: &Tools) {
-    let mut seen = 0;
+    let Some(machine) = &tools.machine else {
+        // Nobody is asked for anything.
+        return future::pending().await;
+    };
+    let mut has_locks = false;
     loop {
-        let wish = tools.board.look(|board| board.host.wish);
-        let (Some(wish), Some(machine)) = (wish, &tools.machine) else {
-            seen = tools.board.newer(seen).await;
-            continue;
-        };
+        let wish = asked(tools).await;
+        has_locks |= wish.has_locks;
         let wait = |so_long| tools.clock.sleep_until(tools.clock.now() + so_long);
         wait(limits::POWER_DELAY).await;
         match wish.power {
@@ -68,13 +71,39 @@ pub async fn run(tools: &Tools) {
             Power::Off => log::warn!("shutting the host down: it was asked for"),
         }
         match machine.system.power(wish.power).await {
-            Ok(()) => wait(limits::REBOOT_WAIT).await,
+            Ok(()) => {
+                future::or(another(tools), wait(limits::REBOOT_WAIT)).await;
+            }
             Err(error) => log::error!("the host goes on: {error}"),
         }
-        // Still here.
-        if wish.has_locks {
+        // Still here. Whoever asked by force meanwhile has no locks of his own.
+        if tools.board.look(|board| board.host.wish.is_none()) && has_locks {
+            has_locks = false;
             device_locks::release(tools);
         }
-        tools.board.change(|board| board.host.wish = None);
+    }
+}
+
+/// The next thing that is asked for.
+async fn asked(tools: &Tools) -> Wish {
+    let mut seen = 0;
+    loop {
+        let mut wish = None;
+        tools.board.change_if(|board| {
+            wish = board.host.wish.take();
+            wish.is_some()
+        });
+        match wish {
+            Some(wish) => return wish,
+            None => seen = tools.board.newer(seen).await,
+        }
+    }
+}
+
+/// Ends once something else is asked for.
+async fn another(tools: &Tools) {
+    let mut seen = 0;
+    while tools.board.look(|board| board.host.wish.is_none()) {
+        seen = tools.board.newer(seen).await;
     }
 }

@@ -31,6 +31,11 @@ struct Device {
 
 impl Device {
     fn new() -> Device {
+        Device::with(&[])
+    }
+
+    /// With these options of the stand-in.
+    fn with(options: &[&'static str]) -> Device {
         let make = format!(
             "mkdir /app; printf '%s' '{}' >/app/entry.sh; chmod 755 /app/entry.sh",
             SCRIPT.replace('\\', "\\\\")
@@ -41,7 +46,7 @@ impl Device {
             uuid: unique(),
             dir,
             backend: Backend::start(),
-            bus: Bus::start(&[]),
+            bus: Bus::start(options),
             mine: App::new(),
             updater: publish_from(&image(), "hup", &make),
             os: "balenaOS 6.1@b0",
@@ -445,15 +450,21 @@ fn ac_13_v1_14_v1_16_the_host_is_told_to_start_anew_and_to_go_off() {
     // Until the host has gone there is nothing else.
     let (status, said) = ask(&agent, "/v1/shutdown", Some(json!({"force": false})));
     assert_eq!(status, 423, "{said}");
+    // But by force, as long as this one has not come.
+    let force = Some(json!({"force": true}));
+    assert_eq!(ask(&agent, "/v1/shutdown", force).0, 202);
+    until("the other wish", || {
+        (it.bus.log() == "Reboot\nPowerOff\n").then_some(())
+    });
+    assert!(it.lock().exists());
     assert!(it.mine.is_running("main"), "the OS stops what runs");
     agent.kill();
     let agent = it.agent();
     agent.wait_for("done");
     assert_eq!(ask(&agent, "/v3/device/shutdown", None).0, 202);
     until("the end", || {
-        it.bus.log().contains("PowerOff").then_some(())
+        (it.bus.log() == "Reboot\nPowerOff\nPowerOff\n").then_some(())
     });
-    assert_eq!(it.bus.log(), "Reboot\nPowerOff\n");
 }
 
 #[test]
@@ -499,4 +510,65 @@ fn ac_15_v1_15_locks_an_update_of_the_host_and_no_bus_are_in_the_way() {
         status == 500 && said.contains("there is no D-Bus"),
         "{said}"
     );
+}
+
+#[test]
+fn ac_13_a_host_that_refuses_goes_on_and_so_do_its_apps() {
+    let _alone = alone();
+    let it = Device::with(&["--refuse"]);
+    it.target(None);
+    let agent = it.agent();
+    agent.wait_for("done");
+    for power in ["reboot", "shutdown"] {
+        assert_eq!(ask(&agent, &format!("/v1/{power}"), None).0, 202);
+        until("the locks", || (!it.lock().exists()).then_some(()));
+    }
+    let log = agent.log();
+    let said = log.matches("ERROR the host goes on: ").count();
+    assert!(said == 2 && log.contains("Permission denied"), "{log}");
+    // Apps are changed again.
+    let first = it.mine.id("main");
+    call("DELETE", &format!("/containers/{first}?force=true"), None);
+    until("the service", || {
+        let found = it.mine.service("main")?;
+        (found["Id"] != *first && it.mine.is_running("main")).then_some(())
+    });
+}
+
+#[test]
+fn v1_15_an_updater_that_runs_and_an_engine_that_is_away_are_in_the_way_unless_forced() {
+    let _alone = alone();
+    let it = Device::new();
+    it.target(Some("b1"));
+    fs::write(it.run_dir("hold"), "").unwrap();
+    let agent = it.agent();
+    it.wait_for_run(1);
+    for path in ["/v1/reboot", "/v3/device/shutdown"] {
+        let (status, said) = ask(&agent, path, None);
+        let is_said = said.contains("an update or a reboot of the host is under way");
+        assert!(status == 423 && is_said, "{path} {said}");
+    }
+    assert_eq!(ask(&agent, "/v3/device/reboot?force=true", None).0, 202);
+    it.wait_for_reboot();
+    fs::remove_file(it.run_dir("hold")).unwrap();
+    agent.kill();
+
+    // Nobody knows which locks there are.
+    let dir = Scratch::new();
+    let agent = Agent::start(
+        &dir.0,
+        &Options {
+            engine: Some("unix:///nonexistent/engine.sock".to_owned()),
+            bus: Some(it.bus.address()),
+            ..Options::default()
+        },
+    );
+    let (status, said) = ask(&agent, "/v1/shutdown", None);
+    assert!(status == 500 && said.contains("cannot"), "{said}");
+    assert!(!it.bus.log().contains("PowerOff"));
+    let force = Some(json!({"force": true}));
+    assert_eq!(ask(&agent, "/v1/shutdown", force).0, 202);
+    until("the end", || {
+        it.bus.log().contains("PowerOff").then_some(())
+    });
 }

@@ -32,18 +32,23 @@ pub async fn run(options: Options) -> BusError {
     println!("ready");
     let mut manager = Manager::new(options.units, options.log, options.is_forgetful);
     loop {
-        if let Err(error) = step(&mut bus, &mut manager).await {
+        if let Err(error) = step(&mut bus, &mut manager, options.refuses).await {
             return error;
         }
     }
 }
 
-async fn step(bus: &mut Connection, manager: &mut Manager) -> Result<(), BusError> {
+async fn step(bus: &mut Connection, manager: &mut Manager, refuses: bool) -> Result<(), BusError> {
     let events = manager.events.clone();
     let asked = async { bus.receive().await.map(Ok) };
     let happened = async { Ok(Err(events.recv().await)) };
     let next: Result<Message, Result<Event, _>> = future::or(asked, happened).await?;
     match next {
+        Ok(call) if refuses && ["Reboot", "PowerOff"].contains(&&*call.member) => {
+            let name = "org.freedesktop.DBus.Error.AccessDenied";
+            bus.send(Message::failure(&call, name, "Permission denied"))
+                .await?;
+        }
         Ok(call) if call.kind == Kind::Call => {
             let reply = answer(manager, &call).unwrap_or_else(|error| {
                 let name = "org.freedesktop.DBus.Error.InvalidArgs";

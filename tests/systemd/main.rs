@@ -1,11 +1,12 @@
 //! A stand-in for systemd and logind on a bus: it really runs what it is told to run.
 //!
-//! `systemd --bus ADDRESS --units DIR --log FILE [--forgetful] [--no-logind]`
+//! `systemd --bus ADDRESS --units DIR --log FILE [--forgetful] [--no-logind] [--refuse]`
 //!
 //! `DIR/NAME.service` is a unit that is there: its first line is `oneshot` (its start is over when
 //! it ends) or `simple`, the rest a shell script. FILE gets a line for every unit that is started
 //! or stopped and for every `Reboot` and `PowerOff`. `--forgetful` forgets a unit that ended well
-//! at once, as a manager does for which `RemainAfterExit` is not set. Ends with the bus.
+//! at once, as a manager does for which `RemainAfterExit` is not set. `--refuse`: nobody may reboot.
+//! Ends with the bus.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ struct Options {
     log: PathBuf,
     is_forgetful: bool,
     has_logind: bool,
+    refuses: bool,
 }
 
 fn options() -> Option<Options> {
@@ -29,6 +31,7 @@ fn options() -> Option<Options> {
         log: PathBuf::new(),
         is_forgetful: false,
         has_logind: true,
+        refuses: false,
     };
     while let Some(word) = words.next() {
         match &*word {
@@ -37,6 +40,7 @@ fn options() -> Option<Options> {
             "--log" => found.log = words.next()?.into(),
             "--forgetful" => found.is_forgetful = true,
             "--no-logind" => found.has_logind = false,
+            "--refuse" => found.refuses = true,
             _ => return None,
         }
     }
@@ -45,7 +49,9 @@ fn options() -> Option<Options> {
 
 fn main() -> ExitCode {
     let Some(options) = options() else {
-        eprintln!("systemd --bus ADDRESS --units DIR --log FILE [--forgetful] [--no-logind]");
+        eprintln!(
+            "systemd --bus ADDRESS --units DIR --log FILE [--forgetful] [--no-logind] [--refuse]"
+        );
         return ExitCode::from(2);
     };
     let ended = futures_lite::future::block_on(calls::run(options));

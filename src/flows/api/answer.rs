@@ -104,6 +104,8 @@ const fn title(status: u16) -> &'static str {
         413 => "Content Too Large",
         415 => "Unsupported Media Type",
         422 => "Unprocessable Content",
+        423 => "Locked",
+        500 => "Internal Server Error",
         503 => "Service Unavailable",
         _ => "Error",
     }
