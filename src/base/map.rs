@@ -206,6 +206,8 @@ impl<K: Ord, V> Map<K, V> {
             pairs.reverse();
             pairs.dedup_by(|(one, _), (other, _)| one == other);
             pairs.reverse();
+            // Of many that were one little is left, for as long as the map is.
+            pairs.shrink_to_fit();
         }
         Map(pairs)
     }
@@ -529,5 +531,7 @@ mod tests {
             map.insert(key, ());
             assert!(map.0.capacity() <= 1 + map.len() * 3 / 2);
         }
+        let one: Set<u8> = std::iter::repeat_n(7, 1000).collect();
+        assert_eq!((one.len(), one.0.0.capacity()), (1, 1));
     }
 }
