@@ -119,6 +119,13 @@ impl Device {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// The app of the target runs, and nothing is left to do: before its first target a device is
+    /// done as well.
+    fn settled(&self, agent: &Agent) {
+        until("the app", || self.mine.is_running("main").then_some(()));
+        agent.wait_for("done");
+    }
+
     fn wait_for_run(&self, times: usize) {
         until("the updater", || (self.ran().len() >= times).then_some(()));
     }
@@ -298,7 +305,7 @@ fn w_14_d_18_a_service_s_lock_and_the_host_s_own_doubts_are_waited_for() {
     let it = Device::new();
     it.target(None);
     let agent = it.agent();
-    agent.wait_for("done");
+    it.settled(&agent);
     fs::write(it.lock(), "mine").unwrap();
     let doubts = it.dir.0.join("state-partition");
     fs::create_dir(&doubts).unwrap();
@@ -440,7 +447,7 @@ fn ac_13_v1_14_v1_16_the_host_is_told_to_start_anew_and_to_go_off() {
     let it = Device::new();
     it.target(None);
     let agent = it.agent();
-    agent.wait_for("done");
+    it.settled(&agent);
     assert_eq!(
         ask(&agent, "/v1/reboot", None),
         (202, r#"{"Data":"OK","Error":null}"#.to_owned())
@@ -460,7 +467,7 @@ fn ac_13_v1_14_v1_16_the_host_is_told_to_start_anew_and_to_go_off() {
     assert!(it.mine.is_running("main"), "the OS stops what runs");
     agent.kill();
     let agent = it.agent();
-    agent.wait_for("done");
+    it.settled(&agent);
     assert_eq!(ask(&agent, "/v3/device/shutdown", None).0, 202);
     until("the end", || {
         (it.bus.log() == "Reboot\nPowerOff\nPowerOff\n").then_some(())
@@ -473,7 +480,7 @@ fn ac_15_v1_15_locks_an_update_of_the_host_and_no_bus_are_in_the_way() {
     let mut it = Device::new();
     it.target(None);
     let agent = it.agent();
-    agent.wait_for("done");
+    it.settled(&agent);
     fs::write(it.lock(), "mine").unwrap();
     let (status, said) = ask(&agent, "/v1/reboot", Some(json!({})));
     assert!(
@@ -518,7 +525,7 @@ fn ac_13_a_host_that_refuses_goes_on_and_so_do_its_apps() {
     let it = Device::with(&["--refuse"]);
     it.target(None);
     let agent = it.agent();
-    agent.wait_for("done");
+    it.settled(&agent);
     for power in ["reboot", "shutdown"] {
         assert_eq!(ask(&agent, &format!("/v1/{power}"), None).0, 202);
         until("the locks", || (!it.lock().exists()).then_some(()));
