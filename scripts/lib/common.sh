@@ -51,6 +51,7 @@ run_end() {
   for part in images podman engine_new registry engine; do
     if declare -F "${part}_down" >/dev/null; then "${part}_down"; fi
   done
+  ! mountpoint -q "$RUN/static" || umount "$RUN/static"
   # A data root that could not be taken apart is kept, and said.
   rm -rf --one-file-system "$RUN" || say "clean-up" "could not remove $RUN"
 }
