@@ -37,8 +37,8 @@ const BUDGETS: &[Budget] = &[
     Budget { what: "threads at rest", wanted: 2, kept: 2 },
     // 2.98 and 3.44 MiB here, where the target comes at the very start, beside the look at what the machine offers. Of an
     // agent that was at rest before, scripts/bench says less.
-    Budget { what: "peak, 10 services", wanted: 260 * MIB_100, kept: 320 * MIB_100 },
-    Budget { what: "peak, 60 services", wanted: 320 * MIB_100, kept: 365 * MIB_100 },
+    Budget { what: "peak, 10 services", wanted: 260 * MIB_100, kept: 340 * MIB_100 },
+    Budget { what: "peak, 60 services", wanted: 320 * MIB_100, kept: 390 * MIB_100 },
 ];
 
 /// Prints the figure beside its budget, and fails when it is over what is kept.
