@@ -99,6 +99,9 @@ struct Record {
     /// It was handed back.
     #[serde(default)]
     restored: bool,
+    /// A takeover was done to its end, and not handed back since.
+    #[serde(default)]
+    migrated: bool,
 }
 
 impl Record {
@@ -109,6 +112,7 @@ impl Record {
             ours: found,
             unread_by: None,
             restored: false,
+            migrated: false,
         }
     }
 }
@@ -151,9 +155,9 @@ impl Takeover<'_> {
             }
             let record = record.unwrap_or_else(|| Record::of_others(found));
             let record = self.reload(name, record, end).await?;
-            self.put(&record).await?;
-            return Ok(Outcome::Migrated(name));
+            return self.migrated(name, record).await;
         }
+        let migrated = record.as_ref().is_some_and(|record| record.migrated);
         let before = match record {
             // Ours from an earlier time, or with other values.
             Some(record) if is_same(&found, &record.ours) => record.before,
@@ -164,11 +168,24 @@ impl Takeover<'_> {
             ours: wanted.clone(),
             unread_by: None,
             restored: false,
+            migrated,
         };
         let record = self.change(name, wanted, record, end).await?;
         let record = self.reload(name, record, end).await?;
+        self.migrated(name, record).await
+    }
+
+    async fn migrated(self, name: &'static str, mut record: Record) -> Result<Outcome, Trouble> {
+        record.migrated = true;
         self.put(&record).await?;
         Ok(Outcome::Migrated(name))
+    }
+
+    /// Whether the supervisor works with this agent since an earlier takeover: without the
+    /// agent it reaches nobody.
+    pub async fn has_migrated(self) -> bool {
+        let record = self.record().await.ok().flatten();
+        record.is_some_and(|record| record.migrated)
     }
 
     /// Makes it work as it did before this agent, which must not run any more.
@@ -313,7 +330,7 @@ impl Takeover<'_> {
         let Some(mut record) = record.filter(|record| !record.restored) else {
             return Ok(());
         };
-        record.restored = true;
+        (record.restored, record.migrated) = (true, false);
         self.put(&record).await
     }
 

@@ -70,11 +70,21 @@ pub fn main(asked: &args::Takeover, env: &impl Fn(&str) -> Option<String>) -> Re
 /// Takes over before the agent of a device's container begins. Whether the supervisor answers
 /// is seen meanwhile, on a thread that ends with it.
 ///
+/// One that fails is no end where an earlier one was done: the supervisor works with this agent,
+/// and would be cut off from the backend without it. The next start tries again.
+///
 /// # Errors
 /// One sentence.
 pub fn begin(wanted: &Wanted, env: &impl Fn(&str) -> Option<String>) -> Result<(), Failed> {
     let local = Local::new(env, By::Either, (wanted.host.clone(), wanted.port))?;
-    let outcome = wait_for(local.take_over(wanted))?;
+    let outcome = match wait_for(local.take_over(wanted)) {
+        Ok(outcome) => outcome,
+        Err(Failed(why)) if wait_for(local.has_migrated()) => {
+            log::error!("{why}; going on with what an earlier takeover set");
+            return Ok(());
+        }
+        Err(failed) => return Err(failed),
+    };
     log::info!("{outcome}");
     if let Outcome::Migrated(_) = outcome {
         let thread = std::thread::Builder::new().name("legacy".into());
@@ -137,6 +147,13 @@ impl Local {
             .await?;
         let done = self.steps(&store).take_over(&wanted.settings()).await;
         done.map_err(|trouble| Failed(format!("the takeover failed: {trouble}")))
+    }
+
+    async fn has_migrated(&self) -> bool {
+        match self.store() {
+            Ok(store) => self.steps(&store).has_migrated().await,
+            Err(_) => false,
+        }
     }
 
     async fn restore(&self) -> Result<Outcome, Failed> {

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::bytes::Reply;
-use crate::world::{Agent, Backend, KEY, Legacy, SUPERVISOR, UUID, free, until};
+use crate::world::{
+    Agent, Backend, KEY, Legacy, SUPERVISOR, Scratch, UUID, free, start_in_container, until,
+};
 
 /// Asks for the target as the supervisor does.
 fn fetch(agent: &Agent, path: &str, lines: &str) -> Reply {
@@ -183,4 +185,29 @@ fn s_prx_45_s_prx_40_s_rep_19_d_24_a_whole_cycle_of_the_supervisor() {
     let reply = agent.tcp.asks("POST /v1/update", SUPERVISOR);
     assert_eq!(reply.status, 202);
     assert_eq!(legacy.seen("/v1/update").len(), asked);
+}
+
+#[test]
+fn s_tko_19_a_failed_takeover_is_no_end_where_an_earlier_one_was_done() {
+    let (dir, address) = (Scratch::new(), free());
+    let (code, said) = start_in_container(&dir.0, &address).err().unwrap();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("the takeover failed: "), "{said}");
+
+    let files = helios::store::Files::below(&dir.0.join("STATE_HOME/helios"));
+    let ours = json!({"endpoint": "http://127.0.0.1:48484/", "port": "48480"});
+    let none = json!({"endpoint": null, "port": null});
+    let record = |migrated| json!({"before": none, "ours": ours, "migrated": migrated}).to_string();
+    let write = |migrated| files.write("legacy/takeover", record(migrated).as_bytes());
+    write(false).unwrap();
+    assert!(start_in_container(&dir.0, &address).is_err());
+
+    write(true).unwrap();
+    let agent = start_in_container(&dir.0, &address);
+    assert!(agent.is_ok(), "{:?}", agent.err());
+    let door = crate::bytes::Door::Tcp(address);
+    assert_eq!(door.asks("GET /ping", "").text(), "OK");
+    let said = std::fs::read_to_string(dir.0.join("log")).unwrap();
+    assert!(said.contains("the takeover failed: "), "{said}");
+    assert!(said.contains("going on with what an earlier"), "{said}");
 }

@@ -186,6 +186,7 @@ fn call(address: &str, method: &str, target: &str, body: Option<&Value>) -> Valu
 /// The agent.
 pub struct Agent {
     child: Option<Running>,
+    _scratch: Scratch,
     pub dir: PathBuf,
     pub tcp: Door,
     pub unix: Door,
@@ -199,9 +200,8 @@ impl Agent {
     }
 
     pub fn start_at(address: &str, cloud: &str, legacy: &str, more: &[&str]) -> Agent {
-        let name = helios::base::random::hex(8).unwrap();
-        let dir = std::env::temp_dir().join(format!("helios-beside-{name}"));
-        std::fs::create_dir_all(&dir).unwrap();
+        let scratch = Scratch::new();
+        let dir = scratch.0.clone();
         let socket = dir.join("api.sock");
         let socket_text = socket.display().to_string();
         let mut args = vec!["--uuid", UUID, "--local-api-address", address];
@@ -217,6 +217,7 @@ impl Agent {
         args.extend(more);
         let mut agent = Agent {
             child: None,
+            _scratch: scratch,
             tcp: Door::Tcp(address.to_owned()),
             unix: Door::Unix(socket),
             args: args.into_iter().map(str::to_owned).collect(),
@@ -275,6 +276,14 @@ impl Agent {
         child.0.try_wait().unwrap().is_none()
     }
 
+    /// What it holds open.
+    pub fn descriptors(&self) -> usize {
+        let pid = self.child.as_ref().unwrap().0.id();
+        std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .unwrap()
+            .count()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
@@ -302,12 +311,61 @@ impl Agent {
     }
 }
 
+/// A directory that goes with its owner.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        let name = helios::base::random::hex(8).unwrap();
+        let dir = std::env::temp_dir().join(format!("helios-beside-{name}"));
+        std::fs::create_dir_all(&dir).unwrap();
+        Scratch(dir)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `helios start`, as in the agent's container, with an engine that is not there; the exit code
+/// where it ends, and what it said.
+pub fn start_in_container(dir: &Path, address: &str) -> Result<impl Drop + use<>, (i32, String)> {
+    let log = std::fs::File::create(dir.join("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_helios"));
+    command.arg("start").env_clear().stdin(Stdio::null());
+    for name in ["CONFIG_HOME", "CACHE_HOME", "STATE_HOME", "RUNTIME_DIR"] {
+        command.env(format!("XDG_{name}"), dir.join(name));
+    }
+    let child = command
+        .env("DOCKER_HOST", "unix:///nonexistent/engine.sock")
+        .env("BALENA_DEVICE_UUID", UUID)
+        .env("BALENA_SUPERVISOR_API_KEY", SECRET)
+        .env("BALENA_SUPERVISOR_HOST", "127.0.0.1")
+        .env("BALENA_SUPERVISOR_PORT", "48484")
+        .env("HELIOS_LOCAL_API_ADDRESS", address)
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn();
+    let mut running = Running(child.unwrap());
+    let ended = until("the agent, or its end", || {
+        let ended = running.0.try_wait().unwrap();
+        let answers = std::net::TcpStream::connect(address).is_ok();
+        (answers || ended.is_some()).then_some(ended)
+    });
+    let Some(status) = ended else {
+        return Ok(running);
+    };
+    let said = std::fs::read_to_string(dir.join("log")).unwrap();
+    Err((status.code().unwrap_or(-1), said))
+}
+
 impl Drop for Agent {
     fn drop(&mut self) {
         self.child = None;
         if std::thread::panicking() {
             println!("--- the agent's log\n{}", self.log());
         }
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }

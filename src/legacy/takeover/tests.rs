@@ -569,6 +569,32 @@ fn r_tko_7_nothing_is_handed_back_to_nobody_or_against_a_lock() {
 }
 
 #[test]
+fn s_tko_19_only_a_takeover_that_was_done_is_one_to_go_on_with() {
+    let has_migrated = |fake: &Fake| block_on(fake.steps().has_migrated());
+    let fails = |fake: &Fake, step| {
+        let trouble = VecDeque::from([TroubleKind::Lasting]);
+        fake.with(|world| world.troubles.insert(step, trouble));
+        assert!(take_over(fake).is_err(), "{step}");
+    };
+    let fake = Fake::new(with(Settings::default()));
+    for step in ["set", "restart", "unmark"] {
+        fails(&fake, step);
+        assert!(!has_migrated(&fake), "{step}: it was never done");
+    }
+    take_over(&fake).unwrap();
+    assert!(has_migrated(&fake));
+    for step in ["look", "read"] {
+        fails(&fake, step);
+        assert!(has_migrated(&fake), "{step}");
+    }
+    fake.with(|world| world.database = Settings::default());
+    fails(&fake, "set");
+    assert!(has_migrated(&fake), "half of the next one is on disk");
+    restore(&fake).unwrap();
+    assert!(!has_migrated(&fake));
+}
+
+#[test]
 fn fd_32_a_record_that_cannot_be_read_does_not_stop_either_direction() {
     for direction in [Direction::Over, Direction::Back] {
         let fake = Fake::new(begun(direction, &Settings::default()));
