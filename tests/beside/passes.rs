@@ -1,6 +1,7 @@
 //! What is passed on, and how (remote-api 10.6, local-api 6.2).
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use serde_json::json;
@@ -748,6 +749,42 @@ fn s_prx_36_d_41_however_many_wait_for_it_our_own_api_answers() {
         (agent.tcp.asks("GET /v1/device", "").status == 200).then_some(())
     });
     drop(answers);
+}
+
+#[test]
+fn s_prx_36_idle_connections_and_heads_by_the_byte_keep_nobody_out() {
+    let server = Server::start(|_| (text("HTTP/1.1 200 OK\nContent-Length: 2\n\nok"), false));
+    let agent = Agent::start("", &format!("http://{}", server.address));
+    // A byte each, all of them in turn: none is ever done with its head.
+    let mut waiting: VecDeque<_> = (0..64).map(|_| agent.tcp.open()).collect();
+    for byte in b"GET /slow HTTP/1.1\r\n" {
+        for client in &mut waiting {
+            // On a machine that is slow enough its time is over.
+            let _ = client.write_all(&[*byte]);
+        }
+        assert_eq!(agent.tcp.asks("GET /v1/device", "").status, 200);
+    }
+    let mut most = 0;
+    for count in 0..1000 {
+        waiting.push_back(agent.tcp.open());
+        if count % 50 == 49 {
+            assert_eq!(agent.tcp.asks("GET /v1/device", "").status, 200, "{count}");
+            assert_eq!(agent.unix.asks("GET /ping", "").text(), "OK", "{count}");
+            most = most.max(agent.descriptors());
+        }
+        // Those that wait longest have given way to the newer ones, and are told so.
+        if waiting.len() > 200 {
+            let mut said = Vec::new();
+            let mut oldest = waiting.pop_front().unwrap();
+            let end = oldest.read_to_end(&mut said);
+            let is_told = end.map_or_else(|err| err.kind() == ErrorKind::ConnectionReset, |_| true);
+            let is_late = said.starts_with(b"HTTP/1.1 408 ");
+            assert!(is_told && (said.is_empty() || is_late), "{count}");
+        }
+    }
+    // Listeners, the pool, the log and the like are few.
+    assert!(most <= 128 + 8 + 40, "{most} descriptors");
+    assert!(server.heard().iter().all(|heard| heard.target != "/slow"));
 }
 
 #[test]
