@@ -33,6 +33,7 @@ pub mod crypto;
 #[cfg(any(feature = "hostapp", feature = "legacy"))]
 pub mod dbus;
 pub mod doctor;
+mod drive;
 pub mod engine;
 pub mod flows;
 pub mod host;

@@ -256,6 +256,13 @@ pub const HOST_ATTEMPTS_RESET_SECS: i64 = 24 * 3600;
 /// What the manager has to end a unit that ran too long, before the agent does.
 pub const UNIT_STOP_TIMEOUT: Duration = Duration::from_secs(120);
 
+// ---- drive -----------------------------------------------------------------
+
+/// Events are counted over so long, to choose how the next one is waited for...
+pub const HASTE_SPAN: Duration = Duration::from_millis(100);
+/// ...and so many of them are in haste.
+pub const HASTE_EVENTS: u32 = 40;
+
 // ---- http ------------------------------------------------------------------
 
 /// Connections a server holds at once (D-41). At rest each holds one buffer of

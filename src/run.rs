@@ -17,6 +17,7 @@ use crate::base::task;
 use crate::beside::Beside;
 use crate::clients::{Way, backend, endpoint, later_roots, registrar, way};
 use crate::config::{ApiAddress, Config, Registration, RemoteConfig, Uuid};
+use crate::drive::drive;
 use crate::engine::Docker;
 use crate::flows::api::Api;
 #[cfg(feature = "legacy")]
@@ -121,7 +122,7 @@ pub fn run(mut config: Config) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(failed("start the planner's runtime"))?;
     let manager = Manager::from_env(&|name| std::env::var(name).ok());
-    runtime.block_on(agent.run(listeners, signals, &manager));
+    drive(&runtime, agent.run(listeners, signals, &manager));
     log::info!("stopped");
     Ok(())
 }
