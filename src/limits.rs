@@ -306,8 +306,6 @@ pub const HTTP_POOL_MAX: usize = 4;
 pub const HTTP_POOL_IDLE: Duration = Duration::from_secs(5);
 /// A peer that waits for its answer is listened to only after so long, for its going away.
 pub const HTTP_GONE_LOOK: Duration = Duration::from_secs(1);
-/// Idle connections of a busy client are looked at so often at most.
-pub const HTTP_POOL_LOOK: Duration = Duration::from_millis(100);
 /// Unread bytes that are read past before a refused connection is torn down.
 pub const HTTP_LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The header of a gzip stream, file name and all.

@@ -390,7 +390,7 @@ impl Agent {
         let _offers = task::spawn(&executor, offers);
         let _manners = task::spawn(&executor, manager.attend(board, clock));
         let all = async {
-            wait_for(signals).await;
+            task::apart(wait_for(signals)).await;
             manager.tell("STOPPING=1");
             log::info!(
                 "stopping: open calls and answers are finished, containers stay as they are"

@@ -258,12 +258,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     }
 
     /// Takes the current head out, and the whole buffer with it: a pooled
-    /// connection holds none.
+    /// connection holds none. Its timer stays set, for the next exchange.
     pub fn take_head(&mut self) -> Vec<u8> {
         let mut buf = mem::take(&mut self.buf);
         buf.bytes.truncate(buf.head);
         buf.bytes.shrink_to_fit();
-        (self.out, self.watch) = (Vec::new(), Watch::default());
+        self.out = Vec::new();
         buf.bytes
     }
 

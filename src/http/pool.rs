@@ -1,22 +1,20 @@
 //! Idle connections of a client, closed on time without a task of their own.
 //!
-//! The pool is itself the waker of a timer and of its connections: when the
-//! first one's time is over, or a server closes one, it looks through them and
-//! drops what is of no more use. Nothing is held by a client that sleeps.
+//! The pool is woken by a timer: when the first one's time is over, it drops what is
+//! of no more use. What a server closes is found when it is taken, or goes with the rest within
+//! seconds: to listen to each would cost a busy client more than it saves. Nothing is held by a
+//! client that sleeps.
 
-use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
-use futures_lite::AsyncRead;
 
 use super::conn::Conn;
 use super::stream::{Endpoint, Stream};
 use crate::base::lock::lock;
-use crate::limits::HTTP_POOL_LOOK;
 
 /// A server, and the idle connections to it.
 #[derive(Debug)]
@@ -29,14 +27,12 @@ pub struct Pool {
     alarm: Mutex<Alarm>,
 }
 
-/// A timer, and when it fires. That is left where it is while it is early enough: a busy client
-/// would move it with every exchange.
 #[derive(Debug)]
 struct Alarm {
     timer: Timer,
+    /// When it fires. It is left there while that is early enough: a busy client would move it
+    /// with every exchange.
     fires: Option<Instant>,
-    /// When all connections were looked at last.
-    looked: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -55,94 +51,69 @@ impl Pool {
             alarm: Mutex::new(Alarm {
                 timer: Timer::never(),
                 fires: None,
-                looked: None,
             }),
         }
     }
 
     /// The connection used last, if there is one that is still open.
-    pub fn take(self: &Arc<Pool>) -> Option<Conn<Stream>> {
+    pub fn take(&self) -> Option<Conn<Stream>> {
         loop {
             let mut idle = lock(&self.idle).pop()?;
-            // The one that is registered: another would wake it.
-            let waker = Waker::from(Arc::clone(self));
-            let mut cx = Context::from_waker(&waker);
-            if idle.is_of_use(&mut cx) {
+            if idle.until > Instant::now() && idle.conn.stream.is_silent() {
                 return Some(idle.conn);
             }
         }
     }
 
-    /// Keeps a connection for so long. The others are not looked at: whichever closes wakes us.
+    /// Keeps a connection for so long.
     pub fn put(self: &Arc<Pool>, conn: Conn<Stream>, keep: Duration) {
         let until = Instant::now() + keep;
-        let mut new = Idle { conn, until };
-        let waker = Waker::from(Arc::clone(self));
-        let mut cx = Context::from_waker(&waker);
-        if !new.is_of_use(&mut cx) {
-            return;
-        }
         let mut idle = lock(&self.idle);
         let too_many = (idle.len() >= self.most).then(|| idle.remove(0));
-        idle.push(new);
+        idle.push(Idle { conn, until });
         drop(idle);
         drop(too_many);
-        self.alarm(&mut cx, until);
+        self.alarm(until);
     }
 
-    /// Drops what is closed or over, and asks to be woken for the rest.
-    ///
-    /// A connection that is taken wakes us too, for nothing: of a busy client's none are
-    /// looked at again before the timer fires or [`HTTP_POOL_LOOK`] has passed.
+    /// Drops what is over, and asks to be woken for the rest.
     fn tidy(self: &Arc<Pool>) {
         let now = Instant::now();
-        let mut alarm = lock(&self.alarm);
-        let is_early = alarm.looked.is_some_and(|at| now - at < HTTP_POOL_LOOK);
-        if is_early && alarm.fires.is_some_and(|fires| fires > now) {
-            return;
-        }
-        alarm.looked = Some(now);
-        drop(alarm);
-        let waker = Waker::from(Arc::clone(self));
-        let mut cx = Context::from_waker(&waker);
-        // Whatever is polled may wake somebody, us included: so not under the lock.
-        let mut idle = mem::take(&mut *lock(&self.idle));
-        idle.retain_mut(|idle| idle.is_of_use(&mut cx));
-        if let Some(first) = idle.iter().map(|idle| idle.until).min() {
-            self.alarm(&mut cx, first);
-            let mut kept = lock(&self.idle);
-            kept.append(&mut idle);
-            kept.truncate(self.most);
+        let mut idle = lock(&self.idle);
+        let over: Vec<_> = idle.extract_if(.., |idle| idle.until <= now).collect();
+        let first = idle.iter().map(|idle| idle.until).min();
+        drop(idle);
+        drop(over);
+        if let Some(first) = first {
+            self.alarm(first);
         }
     }
 
     /// Asks to be woken at `first`, or at some moment before it.
-    fn alarm(&self, cx: &mut Context<'_>, first: Instant) {
-        let now = Instant::now();
+    fn alarm(self: &Arc<Pool>, first: Instant) {
         let mut alarm = lock(&self.alarm);
+        let now = Instant::now();
         if alarm
             .fires
-            .is_none_or(|fires| fires > first || fires <= now)
+            .is_some_and(|fires| fires > now && fires <= first)
         {
-            alarm.timer.set_at(first);
-            alarm.fires = Some(first);
+            return;
         }
+        alarm.timer.set_at(first);
+        alarm.fires = Some(first);
+        let waker = Waker::from(Arc::new(Bell(Arc::downgrade(self))));
         // It may have passed by now: then the next use finds out.
-        let _ = Pin::new(&mut alarm.timer).poll(cx);
+        let _ = Pin::new(&mut alarm.timer).poll(&mut Context::from_waker(&waker));
     }
 }
 
-impl Wake for Pool {
-    fn wake(self: Arc<Pool>) {
-        self.tidy();
-    }
-}
+/// What the timer wakes, as long as there is a client.
+struct Bell(Weak<Pool>);
 
-impl Idle {
-    /// Whether its time is not over and it is open. An idle server says nothing:
-    /// an end, an error and a byte all mean that the connection is of no more use.
-    fn is_of_use(&mut self, cx: &mut Context<'_>) -> bool {
-        let stream = Pin::new(&mut self.conn.stream);
-        self.until > Instant::now() && stream.poll_read(cx, &mut [0]).is_pending()
+impl Wake for Bell {
+    fn wake(self: Arc<Bell>) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.tidy();
+        }
     }
 }

@@ -30,6 +30,7 @@ use super::head::{self, REQUEST, put_field, put_framing, put_line};
 use super::stream::Stream;
 pub use super::{Error, ErrorKind};
 use crate::base::lock::lock;
+use crate::base::task;
 use crate::limits::{
     HTTP_ACCEPT_RETRY, HTTP_BUSY_MAX, HTTP_CONNECTIONS_MAX, HTTP_HEAD_TIMEOUT, HTTP_KEEP_ALIVE,
     HTTP_LINGER, HTTP_LINGER_BYTES_MAX,
@@ -183,7 +184,7 @@ impl Server {
         let (executor, table) = (Executor::new(), Table::default());
         let accepting = listeners
             .iter()
-            .map(|listener| accept(listener, &executor, &table, &shared));
+            .map(|listener| task::apart(accept(listener, &executor, &table, &shared)));
         let mut accepting = accepting.map(Box::pin).collect::<Vec<_>>();
         let accept_all = future::poll_fn(|cx| {
             for one in &mut accepting {

@@ -3,16 +3,20 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Instant;
 
 use async_io::{Async, Timer};
 use futures_lite::future::{self, FutureExt};
 use futures_lite::{AsyncRead, AsyncWrite};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 
 use super::client::{Timeouts, deadline};
 use super::conn::Watch;
@@ -254,6 +258,19 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + Sync + fmt::Debug {
     /// Tells the peer that no more will come, and leaves the other way open,
     /// where the stream can do that.
     fn half_close(&self) {}
+
+    /// Whether it is open, and nothing has come that was not read. An idle server says nothing:
+    /// an end, an error and a byte all mean that it is of no more use.
+    fn is_silent(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        Pin::new(self).poll_read(&mut nobody, &mut [0]).is_pending()
+    }
+}
+
+/// The same of a socket, which is looked into and not waited for.
+fn is_silent(socket: impl AsFd) -> bool {
+    let mut byte = [0];
+    recv(socket, &mut byte, RecvFlags::PEEK) == Err(Errno::AGAIN)
 }
 
 // A peer that is gone needs to be told nothing.
@@ -261,11 +278,19 @@ impl Duplex for Async<TcpStream> {
     fn half_close(&self) {
         self.get_ref().shutdown(Shutdown::Write).ok();
     }
+
+    fn is_silent(&mut self) -> bool {
+        is_silent(self)
+    }
 }
 
 impl Duplex for Async<UnixStream> {
     fn half_close(&self) {
         self.get_ref().shutdown(Shutdown::Write).ok();
+    }
+
+    fn is_silent(&mut self) -> bool {
+        is_silent(self)
     }
 }
 
