@@ -262,6 +262,8 @@ pub const UNIT_STOP_TIMEOUT: Duration = Duration::from_secs(120);
 pub const HASTE_SPAN: Duration = Duration::from_millis(100);
 /// ...and so many of them are in haste.
 pub const HASTE_EVENTS: u32 = 40;
+/// Tasks run between two looks for events, which cost four system calls.
+pub const TASKS_A_TURN: usize = 4;
 
 // ---- http ------------------------------------------------------------------
 
@@ -294,6 +296,8 @@ pub const HTTP_TLS_TIMEOUT: Duration = Duration::from_secs(8);
 pub const HTTP_REDIRECTS_MAX: usize = 5;
 /// 1xx answers skipped before the real one (R-HTTP-1).
 pub const HTTP_INTERIM_MAX: usize = 16;
+/// What most heads fit into, lines that are passed on apart.
+pub const HTTP_HEAD_BYTES: usize = 256;
 /// What a connection reads into at rest.
 pub const HTTP_BUF_BYTES: usize = 2 * 1024;
 /// What it grows to, behind the head, while much arrives.

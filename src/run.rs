@@ -404,7 +404,7 @@ impl Agent {
             };
             future::or(orderly, self.tools.clock.sleep_until(late)).await;
         };
-        executor.run(all).await;
+        task::run(all, || executor.tick()).await;
     }
 
     /// Takes up where the last run stopped: the backend's last target and local edits

@@ -11,6 +11,7 @@ pub mod map;
 pub mod mask;
 pub mod percent;
 pub mod random;
+pub mod socket;
 pub mod tar;
 pub mod task;
 pub mod thread;

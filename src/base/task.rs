@@ -7,15 +7,36 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use async_executor::{LocalExecutor, Task};
-use futures_lite::FutureExt as _;
+use futures_lite::{FutureExt as _, future};
 
 use super::lock::lock;
+use crate::limits::TASKS_A_TURN;
 
 /// Begins something that goes on beside what began it.
 ///
 /// In a box, so that what an executor needs of a task is there once, and not for each kind.
 pub fn spawn<'e>(executor: &LocalExecutor<'e>, work: impl Future<Output = ()> + 'e) -> Task<()> {
     executor.spawn(work.boxed_local())
+}
+
+/// Runs tasks until something is done; `tick` runs one.
+///
+/// A few at a time, and then whoever waits for all of this looks for events: an executor by
+/// itself runs hundreds, for so long that `async-io`'s thread takes over the looking, and each
+/// event is a switch of threads from then on.
+pub async fn run<T, F>(until: impl Future<Output = T>, tick: impl Fn() -> F) -> T
+where
+    F: Future<Output = ()>,
+{
+    let work = async {
+        loop {
+            for _ in 0..TASKS_A_TURN {
+                tick().await;
+            }
+            future::yield_now().await;
+        }
+    };
+    until.or(work).await
 }
 
 /// Who is to be woken, and whether the part asked for it.
@@ -71,7 +92,7 @@ mod tests {
             }
             // Whoever waits for it now is woken, whoever looked before.
             let telling = async { tell.send(7).await.unwrap() };
-            futures_lite::future::zip(part, telling).await.0.unwrap()
+            future::zip(part, telling).await.0.unwrap()
         });
         assert_eq!((got, looks), (7, 2));
     }

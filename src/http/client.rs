@@ -17,7 +17,9 @@ use super::tls::TlsRoots;
 pub use super::tunnel::Tunnel;
 use super::url::{Url, is_target};
 pub use super::{Error, ErrorKind};
-use crate::limits::{HTTP_CONTINUE_WAIT, HTTP_INTERIM_MAX, HTTP_POOL_MAX, HTTP_REDIRECTS_MAX};
+use crate::limits::{
+    HTTP_CONTINUE_WAIT, HTTP_HEAD_BYTES, HTTP_INTERIM_MAX, HTTP_POOL_MAX, HTTP_REDIRECTS_MAX,
+};
 
 const USER_AGENT: &str = concat!("helios/", env!("CARGO_PKG_VERSION"));
 
@@ -267,7 +269,8 @@ struct Exchange<'r> {
 
 impl Exchange<'_> {
     async fn connect(&self) -> Result<Conn<Stream>, Error> {
-        let stream = self.pool.endpoint.connect(&self.timeouts, self.end);
+        // In a box: it is several KiB, of which an exchange over a pooled connection needs none.
+        let stream = Box::pin(self.pool.endpoint.connect(&self.timeouts, self.end));
         Ok(Conn::new(stream.await?))
     }
 
@@ -353,6 +356,8 @@ impl Exchange<'_> {
         let (request, endpoint) = (self.request, &self.pool.endpoint);
         let given = |name: &str| find(request.headers, name).is_some();
         out.clear();
+        // At once, and not in as many steps as there are pieces.
+        out.reserve(HTTP_HEAD_BYTES + request.lines.map_or(0, <[u8]>::len));
         let (method, target) = (request.method, request.target);
         if let Some(proxy) = endpoint.forwarder() {
             let host = endpoint.authority();

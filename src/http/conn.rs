@@ -9,7 +9,6 @@
 
 use std::future::{Future, pending, poll_fn};
 use std::io::{self, IoSlice};
-use std::mem;
 use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -257,14 +256,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         }
     }
 
-    /// Takes the current head out, and the whole buffer with it: a pooled
-    /// connection holds none. Its timer stays set, for the next exchange.
+    /// Takes the current head out. A connection that is pooled, for seconds, keeps its timer
+    /// set and what buffer it may hold at rest: the next exchange needs both.
     pub fn take_head(&mut self) -> Vec<u8> {
-        let mut buf = mem::take(&mut self.buf);
-        buf.bytes.truncate(buf.head);
-        buf.bytes.shrink_to_fit();
-        self.out = Vec::new();
-        buf.bytes
+        let head = self.head().to_vec();
+        self.rest();
+        head
     }
 
     /// Waits for the first byte of the next message; `false` when the peer

@@ -18,7 +18,8 @@ use super::{Error, ErrorKind};
 use crate::base::date::HttpDate;
 use crate::base::wall;
 use crate::limits::{
-    HTTP_BODY_IDLE, HTTP_BODY_TIMEOUT, HTTP_DRAIN_BYTES_MAX, HTTP_LINGER, HTTP_WRITE_TIMEOUT,
+    HTTP_BODY_IDLE, HTTP_BODY_TIMEOUT, HTTP_DRAIN_BYTES_MAX, HTTP_HEAD_BYTES, HTTP_LINGER,
+    HTTP_WRITE_TIMEOUT,
 };
 
 /// What we say ourselves is.
@@ -385,6 +386,7 @@ impl<'c> Exchange<'c> {
             (true, false) => None,
         };
         let out = &mut self.conn.out;
+        out.reserve(HTTP_HEAD_BYTES + lines.len());
         // Another server's answer has its own (RFC 9110 6.6.1).
         put_start(out, status, Fields::lines(lines).get("date").is_none());
         if let Some(connection) = connection {

@@ -13,6 +13,7 @@
 
 use std::fmt;
 use std::io::Write;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::body::Body;
@@ -79,10 +80,9 @@ impl Scan {
     /// Where the head lies once all of it is there; one empty line in front of
     /// it is passed over. `input` must begin with what the last call was given.
     pub fn end(&mut self, input: &[u8], limits: Limits) -> Result<Option<Range<usize>>, HeadError> {
-        while let Some(skip) = input[self.at..]
-            .iter()
-            .position(|byte| b"\r\n\0".contains(byte))
-        {
+        // Most bytes are told by their size alone.
+        let stands_out = |byte: &u8| *byte <= b'\r' && matches!(byte, b'\r' | b'\n' | b'\0');
+        while let Some(skip) = input[self.at..].iter().position(stands_out) {
             self.at += skip;
             self.check(limits)?;
             match input[self.at..] {
@@ -137,8 +137,7 @@ impl<'b> Fields<'b> {
 
     /// The values of every field of this name.
     pub fn all(self, name: &str) -> impl Iterator<Item = &'b [u8]> {
-        self.filter(move |(other, _)| other.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.filter_map(move |(other, value)| eq(other, name).then_some(value))
     }
 
     /// The value of the first field of this name; none if it is not UTF-8.
@@ -147,35 +146,83 @@ impl<'b> Fields<'b> {
         let first = self.all(name).next()?;
         str::from_utf8(first).ok()
     }
-
-    /// Whether a field of this name, a list, has this element.
-    #[must_use]
-    pub fn lists(self, name: &str, element: &str) -> bool {
-        self.all(name)
-            .any(|value| elements(value).any(|one| eq(one, element)))
-    }
 }
 
 impl<'b> Iterator for Fields<'b> {
-    type Item = (&'b str, &'b [u8]);
+    type Item = (&'b [u8], &'b [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
         let end = self.0.iter().position(|byte| *byte == b'\r')?;
         let (line, rest) = (&self.0[..end], self.0.get(end + 2..).unwrap_or_default());
         self.0 = rest;
         let colon = line.iter().position(|byte| *byte == b':')?;
-        let name = str::from_utf8(&line[..colon]).ok()?;
-        Some((name, line[colon + 1..].trim_ascii()))
+        Some((&line[..colon], line[colon + 1..].trim_ascii()))
+    }
+}
+
+/// The first value of a field, and whether the field stands more than once.
+#[derive(Debug, Clone, Copy, Default)]
+struct Value<'b> {
+    first: Option<&'b [u8]>,
+    is_repeated: bool,
+}
+
+/// What the fields say of framing and connection, of one walk through them.
+#[derive(Debug, Default)]
+struct Said<'b> {
+    host: Value<'b>,
+    length: Value<'b>,
+    coding: Value<'b>,
+    expect: Value<'b>,
+    upgrade: Value<'b>,
+    /// What `Connection` lists.
+    closes: bool,
+    keeps: bool,
+    upgrades: bool,
+}
+
+impl<'b> Said<'b> {
+    fn of(head: &'b [u8]) -> Said<'b> {
+        let mut said = Said::default();
+        for (name, value) in Fields::of(head) {
+            if eq(name, "connection") {
+                for one in elements(value) {
+                    said.closes |= eq(one, "close");
+                    said.keeps |= eq(one, "keep-alive");
+                    said.upgrades |= eq(one, "upgrade");
+                }
+            }
+            // By its length, so that most are compared with none.
+            let (known, place) = match name.len() {
+                4 => ("host", &mut said.host),
+                6 => ("expect", &mut said.expect),
+                7 => ("upgrade", &mut said.upgrade),
+                14 => ("content-length", &mut said.length),
+                17 => ("transfer-encoding", &mut said.coding),
+                _ => continue,
+            };
+            if eq(name, known) {
+                place.is_repeated = place.first.is_some();
+                place.first = place.first.or(Some(value));
+            }
+        }
+        said
+    }
+
+    fn keeps_alive(&self, http10: bool) -> bool {
+        !self.closes && (!http10 || self.keeps)
     }
 }
 
 /// The elements of a comma-separated list.
-pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
-fn eq(value: &[u8], text: &str) -> bool {
-    value.eq_ignore_ascii_case(text.as_bytes())
+/// Whether they are the same but for the case of letters.
+#[must_use]
+pub fn eq(value: &[u8], text: &str) -> bool {
+    value.len() == text.len() && value.eq_ignore_ascii_case(text.as_bytes())
 }
 
 /// Whether this is a field's name: a token.
@@ -260,30 +307,33 @@ pub struct RequestHead {
 
 /// Judges a whole request head, as found by [`Scan`].
 pub fn request(head: &[u8]) -> Result<RequestHead, HeadError> {
-    let mut fields = [httparse::EMPTY_HEADER; HTTP_FIELDS_MAX];
-    let mut parsed = httparse::Request::new(&mut fields);
-    complete(parsed.parse(head), head)?;
+    let mut fields = [const { MaybeUninit::uninit() }; HTTP_FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut []);
+    complete(parsed.parse_with_uninit_headers(head, &mut fields), head)?;
     let method = parsed.method.unwrap_or_default();
     let target = parsed.path.unwrap_or_default();
     let http10 = parsed.version == Some(0);
-    let fields = Fields::of(head);
-    let host = host(fields, http10)?;
+    let said = Said::of(head);
+    let host = host(said.host, http10)?;
     // httparse takes exactly one space between the two.
     let target_at = method.len() + 1;
     let (path, query) = split_target(method, target, host)?;
     let shift = |range: Range<usize>| target_at + range.start..target_at + range.end;
-    let body = request_body(fields, http10)?;
+    let body = request_body(&said, http10)?;
     Ok(RequestHead {
         method: 0..method.len(),
         path: shift(path),
         query: shift(query),
         body,
         http10,
-        keep_alive: keeps_alive(fields, http10),
-        expects_continue: expects_continue(fields)? && !http10 && !body.is_over(),
+        keep_alive: said.keeps_alive(http10),
+        expects_continue: expects_continue(said.expect)? && !http10 && !body.is_over(),
         upgrade: !http10
-            && fields.lists("connection", "upgrade")
-            && fields.get("upgrade").is_some(),
+            && said.upgrades
+            && said
+                .upgrade
+                .first
+                .is_some_and(|to| str::from_utf8(to).is_ok()),
     })
 }
 
@@ -311,10 +361,9 @@ fn names_version(head: &[u8]) -> bool {
 }
 
 /// The one `Host`; HTTP/1.0 may do without.
-fn host(fields: Fields<'_>, http10: bool) -> Result<Option<&[u8]>, HeadError> {
-    let mut hosts = fields.all("host");
-    let host = hosts.next();
-    if hosts.next().is_some() || host.is_none() && !http10 {
+fn host(said: Value<'_>, http10: bool) -> Result<Option<&[u8]>, HeadError> {
+    let host = said.first;
+    if said.is_repeated || host.is_none() && !http10 {
         return Err(bad("exactly one Host is needed"));
     }
     let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte);
@@ -363,18 +412,16 @@ fn split_target(
     Ok((path..mark, query))
 }
 
-fn request_body(fields: Fields<'_>, http10: bool) -> Result<Body, HeadError> {
-    let mut lengths = fields.all("content-length");
-    let mut codings = fields.all("transfer-encoding");
-    match (lengths.next(), codings.next()) {
+fn request_body(said: &Said<'_>, http10: bool) -> Result<Body, HeadError> {
+    match (said.length.first, said.coding.first) {
         (None, None) => Ok(Body::None),
         // Two equal lengths are refused as well: no peer of ours sends them.
-        (Some(value), None) if lengths.next().is_none() => decimal(value).map(Body::length),
+        (Some(value), None) if !said.length.is_repeated => decimal(value).map(Body::length),
         (Some(_), None) => Err(bad("Content-Length stands twice")),
         (Some(_), Some(_)) => Err(bad(
             "Content-Length and Transfer-Encoding exclude each other",
         )),
-        (None, Some(_)) if http10 || codings.next().is_some() => {
+        (None, Some(_)) if http10 || said.coding.is_repeated => {
             Err(bad("Transfer-Encoding stands twice, or in HTTP/1.0"))
         }
         (None, Some(coding)) if eq(coding, "chunked") => Ok(Body::chunked()),
@@ -392,15 +439,10 @@ pub fn decimal(value: &[u8]) -> Result<u64, HeadError> {
     Ok(digits.fold(0, |number, digit| number * 10 + digit))
 }
 
-fn keeps_alive(fields: Fields<'_>, http10: bool) -> bool {
-    !fields.lists("connection", "close") && (!http10 || fields.lists("connection", "keep-alive"))
-}
-
-fn expects_continue(fields: Fields<'_>) -> Result<bool, HeadError> {
-    let mut expectations = fields.all("expect");
-    match (expectations.next(), expectations.next()) {
-        (None, _) => Ok(false),
-        (Some(one), None) if eq(one, "100-continue") => Ok(true),
+fn expects_continue(said: Value<'_>) -> Result<bool, HeadError> {
+    match said.first {
+        None => Ok(false),
+        Some(one) if !said.is_repeated && eq(one, "100-continue") => Ok(true),
         _ => Err(EXPECTATION),
     }
 }
@@ -418,20 +460,22 @@ pub struct ResponseHead {
 
 /// Judges a whole response head; `to_head` when it answers a `HEAD`.
 pub fn response(head: &[u8], to_head: bool) -> Result<ResponseHead, HeadError> {
-    let mut fields = [httparse::EMPTY_HEADER; HTTP_FIELDS_MAX];
-    let mut parsed = httparse::Response::new(&mut fields);
-    complete(parsed.parse(head), head)?;
+    let mut fields = [const { MaybeUninit::uninit() }; HTTP_FIELDS_MAX];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let found = config.parse_response_with_uninit_headers(&mut parsed, head, &mut fields);
+    complete(found, head)?;
     let http10 = parsed.version == Some(0);
     let status = parsed.code.unwrap_or_default();
     if !(100..=599).contains(&status) {
         return Err(bad("the status is not one of HTTP"));
     }
-    let fields = Fields::of(head);
-    let (mut body, sure) = response_body(fields, http10)?;
+    let said = Said::of(head);
+    let (mut body, sure) = response_body(head, &said, http10)?;
     if to_head || status < 200 || matches!(status, 204 | 304) {
         body = Body::None;
     }
-    let keep_alive = sure && body != Body::UntilClose && keeps_alive(fields, http10);
+    let keep_alive = sure && body != Body::UntilClose && said.keeps_alive(http10);
     Ok(ResponseHead {
         status,
         body,
@@ -440,18 +484,21 @@ pub fn response(head: &[u8], to_head: bool) -> Result<ResponseHead, HeadError> {
 }
 
 /// The declared framing, and whether it leaves no doubt (R-HTTP-1).
-fn response_body(fields: Fields<'_>, http10: bool) -> Result<(Body, bool), HeadError> {
+fn response_body(head: &[u8], said: &Said<'_>, http10: bool) -> Result<(Body, bool), HeadError> {
     let mut length = None;
-    for value in fields.all("content-length").flat_map(elements) {
+    let more = said.length.is_repeated.then(|| Fields::of(head));
+    let more = more
+        .into_iter()
+        .flat_map(|fields| fields.all("content-length"));
+    for value in said.length.first.into_iter().chain(more).flat_map(elements) {
         let value = decimal(value)?;
         if length.replace(value).is_some_and(|other| other != value) {
             return Err(bad("Content-Length contradicts itself"));
         }
     }
-    let mut codings = fields.all("transfer-encoding");
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok((length.map_or(Body::UntilClose, Body::length), true)),
-        (Some(coding), None) if eq(coding, "chunked") => {
+    match said.coding.first {
+        None => Ok((length.map_or(Body::UntilClose, Body::length), true)),
+        Some(coding) if !said.coding.is_repeated && eq(coding, "chunked") => {
             Ok((Body::chunked(), length.is_none() && !http10))
         }
         _ => Err(bad("Transfer-Encoding is not chunked")),
@@ -752,7 +799,8 @@ mod tests {
         assert_eq!(fields.get("c"), Some(""));
         assert_eq!(fields.get("d"), None);
         assert_eq!(fields.all("A").count(), 2);
-        assert!(fields.lists("l", "y") && !fields.lists("l", "z"));
+        let listed: Vec<_> = fields.all("l").flat_map(elements).collect();
+        assert_eq!(listed, [b"x", b"Y"]);
         assert_eq!(fields.count(), 5);
     }
 }

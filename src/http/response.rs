@@ -52,13 +52,10 @@ impl Response {
     ) -> Result<Response, ConnError> {
         let fields = Fields::of(conn.head());
         let keep = head.keep_alive.then(|| keep_for(fields));
-        let coding = fields
-            .get("content-encoding")
-            .unwrap_or("identity")
-            .to_ascii_lowercase();
-        let gunzip = match coding.as_str() {
-            _ if !offered_gzip || head.body.is_over() => None,
-            "identity" | "" => None,
+        let is_ours = offered_gzip && !head.body.is_over();
+        let coding = is_ours.then(|| fields.get("content-encoding")).flatten();
+        let gunzip = match &*coding.unwrap_or_default().to_ascii_lowercase() {
+            "" | "identity" => None,
             "gzip" | "x-gzip" => Some(Box::default()),
             _ => return Err(ConnError::Coding("a content coding nobody asked for")),
         };

@@ -30,6 +30,7 @@ use super::head::{self, REQUEST, put_field, put_framing, put_line};
 use super::stream::Stream;
 pub use super::{Error, ErrorKind};
 use crate::base::lock::lock;
+use crate::base::socket::Socket;
 use crate::base::task;
 use crate::limits::{
     HTTP_ACCEPT_RETRY, HTTP_BUSY_MAX, HTTP_CONNECTIONS_MAX, HTTP_HEAD_TIMEOUT, HTTP_KEEP_ALIVE,
@@ -94,9 +95,11 @@ impl Listener {
                 stream.get_ref().set_nodelay(true).ok();
                 let local = address.ip().to_canonical().is_loopback();
                 let peer = if local { Peer::Loopback } else { Peer::Other };
-                Ok((Box::new(stream), peer))
+                Ok((Box::new(Socket::new(stream)?), peer))
             }
-            Listener::Unix(unix, _) => Ok((Box::new(unix.accept().await?.0), Peer::Unix)),
+            Listener::Unix(unix, _) => {
+                Ok((Box::new(Socket::new(unix.accept().await?.0)?), Peer::Unix))
+            }
         }
     }
 }
@@ -192,7 +195,7 @@ impl Server {
             }
             Poll::<()>::Pending
         });
-        executor.run(stop.or(accept_all)).await;
+        task::run(stop.or(accept_all), || executor.tick()).await;
         drop(accepting);
         for listener in listeners {
             if let Listener::Unix(_, path) = listener {
@@ -211,7 +214,7 @@ impl Server {
         let too_long = async {
             Timer::after(drain).await;
         };
-        executor.run(ending.or(too_long)).await;
+        task::run(ending.or(too_long), || executor.tick()).await;
     }
 }
 

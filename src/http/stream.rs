@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::AsFd;
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -15,8 +14,6 @@ use std::time::Instant;
 use async_io::{Async, Timer};
 use futures_lite::future::{self, FutureExt};
 use futures_lite::{AsyncRead, AsyncWrite};
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 
 use super::client::{Timeouts, deadline};
 use super::conn::Watch;
@@ -24,6 +21,7 @@ use super::proxy::Proxy;
 use super::tls::TlsRoots;
 use super::url::authority;
 use super::{Error, ErrorKind};
+use crate::base::socket::Socket;
 use crate::limits::{HTTP_ADDRESSES_MAX, HTTP_CONNECT_STAGGER};
 
 /// Where a client's server is.
@@ -111,7 +109,10 @@ impl Endpoint {
         let connect = deadline(timeouts.connect, end);
         let (host, port) = match self {
             Endpoint::Unix(path) => {
-                let unix = async { Async::<UnixStream>::connect(path).await.map_err(text) };
+                let unix = async {
+                    let unix = Async::<UnixStream>::connect(path).await;
+                    unix.and_then(Socket::new).map_err(text)
+                };
                 return Ok(Box::new(step(connect, no_connection, unix).await?));
             }
             Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } => (host, *port),
@@ -121,7 +122,8 @@ impl Endpoint {
         let find = deadline(timeouts.resolve, end);
         let found = step(find, (ErrorKind::Resolve, no_address), resolve(host, port)).await?;
         let connect = deadline(timeouts.connect, end);
-        let tcp = step(connect, no_connection, connect_any(&found)).await?;
+        let tcp = async { Socket::new(connect_any(&found).await?).map_err(text) };
+        let tcp = step(connect, no_connection, tcp).await?;
         let Endpoint::Tls { host, port, roots } = self.server() else {
             return Ok(Box::new(tcp));
         };
@@ -146,9 +148,9 @@ impl Endpoint {
 async fn step<T>(
     deadline: Instant,
     failed: (ErrorKind, String),
-    work: impl Future<Output = Result<T, String>>,
+    work: impl Future<Output = Result<T, String>> + Send,
 ) -> Result<T, Error> {
-    let (kind, why) = match Watch::default().until(deadline, work).await {
+    let (kind, why) = match Watch::default().until(deadline, work.boxed()).await {
         Ok(Ok(done)) => return Ok(done),
         Ok(Err(why)) => (failed.0, why),
         Err(_) => (ErrorKind::Timeout, "it takes too long".into()),
@@ -267,30 +269,13 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + Sync + fmt::Debug {
     }
 }
 
-/// The same of a socket, which is looked into and not waited for.
-fn is_silent(socket: impl AsFd) -> bool {
-    let mut byte = [0];
-    recv(socket, &mut byte, RecvFlags::PEEK) == Err(Errno::AGAIN)
-}
-
-// A peer that is gone needs to be told nothing.
-impl Duplex for Async<TcpStream> {
+impl Duplex for Socket {
     fn half_close(&self) {
-        self.get_ref().shutdown(Shutdown::Write).ok();
+        Socket::half_close(self);
     }
 
     fn is_silent(&mut self) -> bool {
-        is_silent(self)
-    }
-}
-
-impl Duplex for Async<UnixStream> {
-    fn half_close(&self) {
-        self.get_ref().shutdown(Shutdown::Write).ok();
-    }
-
-    fn is_silent(&mut self) -> bool {
-        is_silent(self)
+        Socket::is_silent(self)
     }
 }
 

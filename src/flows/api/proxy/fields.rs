@@ -1,7 +1,7 @@
 //! Which field lines of a message are passed on, and which belong to the connection that it
 //! came in on (RFC 9110 7.6.1). Pure.
 
-use crate::http::head::Fields;
+use crate::http::head::{Fields, elements, eq};
 
 /// Gone whether `Connection` names them or not. Framing, `Host` and `Via` are written anew.
 const HOP: &[&str] = &[
@@ -35,21 +35,25 @@ const END_TO_END: &[&str] = &[
     "via",
 ];
 
-fn is_one_of(name: &str, names: &[&str]) -> bool {
-    names.iter().any(|one| one.eq_ignore_ascii_case(name))
+fn is_one_of(name: &[u8], names: &[&str]) -> bool {
+    names.iter().any(|one| eq(name, one))
 }
 
 /// The lines that are passed on, in order, each with its line end; but not those `without`.
 #[must_use]
 pub fn end_to_end(fields: Fields<'_>, without: &[&str]) -> Vec<u8> {
     let mut lines = Vec::with_capacity(512);
-    let has_connection = fields.all("connection").next().is_some();
+    // What it names nearly always is one of HOP, or no field at all.
+    let connection = || fields.all("connection").flat_map(elements);
+    let names_more = connection().any(|one| !matches!(one, b"close" | b"keep-alive"));
     for (name, value) in fields {
-        let named = || !is_one_of(name, END_TO_END) && fields.lists("connection", name);
-        if is_one_of(name, HOP) || is_one_of(name, without) || has_connection && named() {
+        let named = || {
+            !is_one_of(name, END_TO_END) && connection().any(|one| one.eq_ignore_ascii_case(name))
+        };
+        if is_one_of(name, HOP) || is_one_of(name, without) || names_more && named() {
             continue;
         }
-        lines.extend_from_slice(name.as_bytes());
+        lines.extend_from_slice(name);
         lines.extend_from_slice(b": ");
         lines.extend_from_slice(value);
         lines.extend_from_slice(b"\r\n");

@@ -131,10 +131,9 @@ impl Proxy {
 
     /// Answers a request that is none of ours.
     pub async fn pass(&self, exchange: &mut Exchange<'_>) -> Result<(), Error> {
-        let hops = exchange.header("max-forwards");
         match exchange.method() {
             "TRACE" => return say(exchange, 405, "The method is not allowed").await,
-            "OPTIONS" if exchange.path() == "*" || hops == Some("0") => {
+            "OPTIONS" if exchange.path() == "*" || exchange.header("max-forwards") == Some("0") => {
                 return exchange.respond(200, &[("Allow", ALLOWED)], b"").await;
             }
             _ => {}
@@ -280,13 +279,11 @@ impl Proxy {
             (base, target) => format!("{base}{target}"),
         };
         let lines = self.lines(exchange);
-        let upgrade = exchange.header("upgrade").map(str::to_owned);
         let is_whole = body.is_some() || exchange.framing() == Body::None;
+        let upgrade = (is_whole && exchange.is_upgrade()).then(|| exchange.header("upgrade"));
+        let upgrade = upgrade.flatten().map(str::to_owned);
         let mut headers = Vec::new();
-        if let Some(upgrade) = upgrade
-            .as_deref()
-            .filter(|_| is_whole && exchange.is_upgrade())
-        {
+        if let Some(upgrade) = upgrade.as_deref() {
             headers.extend([("Connection", "upgrade"), ("Upgrade", upgrade)]);
         }
         if exchange.expects_continue() {
@@ -327,9 +324,9 @@ impl Proxy {
 
     /// The request's field lines as they are passed on.
     fn lines(&self, exchange: &Exchange<'_>) -> Vec<u8> {
-        let hops = exchange.header("max-forwards");
-        let hops = hops.filter(|_| exchange.method() == "OPTIONS");
-        let hops: Option<u32> = hops.and_then(|hops| hops.parse().ok());
+        let is_counted = exchange.method() == "OPTIONS";
+        let hops = is_counted.then(|| exchange.header("max-forwards"));
+        let hops: Option<u32> = hops.flatten().and_then(|hops| hops.parse().ok());
         let without: &[&str] = match hops {
             Some(_) => &["expect", "max-forwards"],
             None => &["expect"],
