@@ -142,6 +142,8 @@ const OPTIONS: &[Opt] = &[
         help: "The legacy supervisor's API: this agent stands between it and everybody else" },
     Opt { name: "legacy-api-key", value: "KEY", kind: LEGACY, requires: &["legacy-api-endpoint"],
         help: "The key of that API" },
+    Opt { name: "legacy-settle-limit-ms", value: "MS", kind: LEGACY, requires: &["legacy-api-endpoint"],
+        help: "It is not waited for any longer to apply a target. Default: 0, no limit" },
     Opt { name: "provisioning-key", value: "KEY", kind: Kind::One,
         requires: &["remote-api-endpoint", "provisioning-fleet", "provisioning-device-type"],
         help: "Registers this device once, with this key; later starts need none of these" },

@@ -1,6 +1,7 @@
 //! Wires what runs only beside a legacy supervisor.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::clients::Way;
 use crate::config::LegacyConfig;
@@ -22,6 +23,7 @@ pub(crate) struct Beside {
     pub is_given_back: Cancel,
     url: Url,
     supervisor: Arc<Supervisor>,
+    settle_limit: Option<Duration>,
 }
 
 impl Beside {
@@ -32,6 +34,7 @@ impl Beside {
             is_given_back: Cancel::default(),
             supervisor: Arc::new(Supervisor::new(&url, &config.key.0)),
             url,
+            settle_limit: config.settle_limit,
         })
     }
 
@@ -102,6 +105,7 @@ impl Beside {
             legacy: self.supervisor.clone(),
             desk: self.desk.clone(),
             tools: tools.clone(),
+            settle_limit: self.settle_limit,
         })
     }
 }

@@ -1,6 +1,8 @@
 //! The legacy supervisor, and whose user apps are (D-08).
 
-use super::{Secret, header_safe};
+use std::time::Duration;
+
+use super::{Secret, header_safe, ms};
 use crate::args::{Args, Usage};
 use crate::http::url::Url;
 
@@ -11,6 +13,8 @@ pub struct LegacyConfig {
     pub endpoint: String,
     /// Its key.
     pub key: Secret,
+    /// It is not waited for any longer to apply a target (R-TRG-8).
+    pub settle_limit: Option<Duration>,
 }
 
 /// The legacy supervisor, if there is one.
@@ -25,6 +29,8 @@ pub(super) fn legacy(args: &Args) -> Result<Option<LegacyConfig>, Usage> {
             return Ok(Some(LegacyConfig {
                 endpoint: endpoint.to_owned(),
                 key: header_safe(key.to_owned(), "the legacy API key")?,
+                settle_limit: Some(ms(args, "legacy-settle-limit-ms", 0)?)
+                    .filter(|limit| !limit.is_zero()),
             }));
         }
         Ok(_) => "it is on this machine, and speaks plain http".to_owned(),

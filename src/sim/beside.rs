@@ -48,6 +48,7 @@ pub async fn run(world: World, tools: Tools, remote: Arc<dyn Remote>) {
     let desk = Arc::new(Desk::new(true));
     desk.set_remote(remote);
     let handing = Handing {
+        settle_limit: None,
         legacy: Arc::new(Willing),
         desk: desk.clone(),
         tools: tools.clone(),

@@ -189,6 +189,41 @@ fn s_trg_10_one_that_never_settles_gets_the_newer_target() {
 }
 
 #[test]
+fn r_trg_8_one_that_never_settles_is_not_waited_for_for_ever() {
+    let backend = Backend::start();
+    backend.target(&json!({}));
+    let address = free();
+    let legacy = Legacy::start(&format!("http://{address}"), &json!({}));
+    legacy.quirks(&json!({"never_settles": true}));
+    let agent = Agent::start_at(
+        &address,
+        &format!("http://{}", backend.address),
+        &format!("http://{}", legacy.address),
+        &["--legacy-settle-limit-ms", "1500"],
+    );
+    let mut it = Both {
+        backend,
+        legacy,
+        agent,
+    };
+    it.agent.wait_for_log("is not waited for any longer");
+    let (status, reason) = it.agent.status();
+    assert_eq!(status, "aborted");
+    assert!(reason.contains("in 1500 ms"), "{reason}");
+    it.goes_on();
+    assert_ne!(it.agent.status().0, "done", "a poll proves nothing");
+    // It is handed the next one all the same, and not given up for good.
+    let want = it.changes("s8");
+    until("the next", || (it.legacy.target()? == want).then_some(()));
+    until("aborted again", || {
+        (it.agent.status().0 == "aborted").then_some(())
+    });
+    it.legacy.quirks(&json!({}));
+    it.goes_on();
+    it.is_done();
+}
+
+#[test]
 fn s_trg_12_the_same_document_is_not_told_twice() {
     let it = both(&json!({}), &json!({}));
     it.is_done();

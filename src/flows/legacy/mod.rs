@@ -2,6 +2,7 @@
 //! [`settler`]. Whatever that one does, nothing else of this agent waits for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future;
 
@@ -29,6 +30,8 @@ pub struct Handing {
     pub desk: Arc<Desk>,
     /// Clock and board.
     pub tools: Tools,
+    /// It is not waited for any longer to apply a target (R-TRG-8).
+    pub settle_limit: Option<Duration>,
 }
 
 /// What a call came to.
@@ -47,7 +50,7 @@ enum Event {
 pub async fn run(handing: Handing) {
     let mut flow = Flow {
         waiting: None,
-        settler: Settler::new(handing.tools.clock.now()),
+        settler: Settler::new(handing.tools.clock.now(), handing.settle_limit),
         with: handing,
         said: String::new(),
     };
@@ -155,10 +158,28 @@ impl Flow {
             }
             Err(error) => self.failed(&error),
         }
+        if self.settler.gives_up(now) {
+            let limit = self.with.settle_limit.unwrap_or_default().as_millis();
+            let why = format!("the legacy supervisor has not applied the target in {limit} ms");
+            log::warn!("{why}, and is not waited for any longer");
+            self.say(UpdateStatus::Aborted, &why);
+            self.next();
+        }
+    }
+
+    /// Lays out what waited for the former; whether there was something.
+    fn next(&mut self) -> bool {
+        let now = self.with.tools.clock.now();
+        let Some((options, offer)) = self.settler.queued().zip(self.waiting.take()) else {
+            return false;
+        };
+        self.settler.on_target(now, options, false);
+        self.with.desk.show(offer);
+        self.begun();
+        true
     }
 
     fn became(&mut self, became: Became) {
-        let now = self.with.tools.clock.now();
         match became {
             Became::Underway => self.say(UpdateStatus::ApplyingChanges, APPLIES),
             Became::Deferred => self.say(
@@ -167,13 +188,8 @@ impl Flow {
             ),
             Became::Settled => {
                 log::info!("the legacy supervisor has applied the target");
-                match self.settler.queued().zip(self.waiting.take()) {
-                    Some((options, offer)) => {
-                        self.settler.on_target(now, options, false);
-                        self.with.desk.show(offer);
-                        self.begun();
-                    }
-                    None => self.say(UpdateStatus::Done, ""),
+                if !self.next() {
+                    self.say(UpdateStatus::Done, "");
                 }
             }
         }

@@ -58,12 +58,16 @@ pub struct Settler {
     backoff: Backoff,
     /// Since when every call has failed.
     failing_since: Option<Uptime>,
+    /// How long it may take to apply a target, and until when it may the one it was told of.
+    limit: Option<Duration>,
+    until: Option<Uptime>,
+    has_given_up: bool,
 }
 
 impl Settler {
     /// Nothing is laid out.
     #[must_use]
-    pub fn new(now: Uptime) -> Settler {
+    pub fn new(now: Uptime, limit: Option<Duration>) -> Settler {
         let (base, most) = limits::LEGACY_RETRY;
         Settler {
             phase: Phase::Settled,
@@ -71,6 +75,9 @@ impl Settler {
             not_before: now,
             backoff: Backoff::new(base, most),
             failing_since: None,
+            limit,
+            until: None,
+            has_given_up: false,
         }
     }
 
@@ -84,8 +91,13 @@ impl Settler {
         }
         // It gets no document twice, unless somebody insists (R-TRG-9).
         if is_fetched && !options.force {
+            // It may have gone on by itself.
+            if std::mem::take(&mut self.has_given_up) {
+                self.watch(now, false);
+            }
             return true;
         }
+        self.has_given_up = false;
         let before = match self.phase {
             Phase::Untold(before) => before,
             _ => Options::default(),
@@ -125,17 +137,21 @@ impl Settler {
     /// It was told.
     pub fn on_told(&mut self, now: Uptime, told: Told) -> Became {
         self.answered();
-        let deferred = told == Told::Deferred;
+        self.watch(now, told == Told::Deferred);
+        match told {
+            Told::Accepted => Became::Underway,
+            Told::Deferred => Became::Deferred,
+        }
+    }
+
+    fn watch(&mut self, now: Uptime, deferred: bool) {
         self.phase = Phase::Watched {
             deferred,
             was_applying: false,
             was_applied: false,
         };
+        self.until = self.limit.map(|limit| now + limit);
         self.not_before = now + self.interval();
-        match told {
-            Told::Accepted => Became::Underway,
-            Told::Deferred => Became::Deferred,
-        }
     }
 
     /// It said whether what it has is applied. `is_fetched`: it has what is laid out.
@@ -181,6 +197,17 @@ impl Settler {
         (delay, now - since)
     }
 
+    /// Whether it has had all the time it may take, and is not waited for any longer (R-TRG-8).
+    pub fn gives_up(&mut self, now: Uptime) -> bool {
+        let is_watched = matches!(self.phase, Phase::Watched { .. });
+        let gives_up = is_watched && self.until.is_some_and(|until| now >= until);
+        if gives_up {
+            self.phase = Phase::Settled;
+            self.has_given_up = true;
+        }
+        gives_up
+    }
+
     fn answered(&mut self) {
         self.backoff.reset();
         self.failing_since = None;
@@ -218,7 +245,7 @@ mod tests {
 
     /// One that was told of a target at second 0.
     fn told() -> Settler {
-        let mut settler = Settler::new(at(0));
+        let mut settler = Settler::new(at(0), None);
         assert_eq!(settler.order(at(0)), Order::Rest);
         assert!(settler.on_target(at(0), CANCEL, false));
         assert_eq!(settler.order(at(0)), Order::Trigger(CANCEL));
@@ -250,7 +277,7 @@ mod tests {
 
     #[test]
     fn s_trg_03_r_trg_6_what_is_deferred_is_not_done() {
-        let mut settler = Settler::new(at(0));
+        let mut settler = Settler::new(at(0), None);
         settler.on_target(at(0), PLAIN, false);
         assert_eq!(settler.on_told(at(0), Told::Deferred), Became::Deferred);
         let Order::Wait(next) = settler.order(at(1)) else {
@@ -263,7 +290,7 @@ mod tests {
 
     #[test]
     fn s_trg_04_r_trg_4_a_refused_key_holds_up_no_newer_target() {
-        let mut settler = Settler::new(at(0));
+        let mut settler = Settler::new(at(0), None);
         settler.on_target(at(0), PLAIN, false);
         for round in 0..20 {
             let now = at(60 * round);
@@ -278,7 +305,7 @@ mod tests {
 
     #[test]
     fn s_trg_05_s_trg_06_r_trg_3_failures_back_off_up_to_30_s() {
-        let mut settler = Settler::new(at(0));
+        let mut settler = Settler::new(at(0), None);
         settler.on_target(at(0), FORCE, false);
         let mut now = at(0);
         let mut waits = Vec::new();
@@ -305,12 +332,35 @@ mod tests {
 
     #[test]
     fn s_trg_09_r_trg_5_locks_are_looked_at_again_after_30_s() {
-        let mut settler = Settler::new(at(0));
+        let mut settler = Settler::new(at(0), None);
         settler.on_target(at(0), PLAIN, false);
         for _ in 0..5 {
             let (delay, _) = settler.on_failed(at(0), LegacyKind::Locked, 0.1);
             assert_eq!(delay, 30 * S);
         }
+    }
+
+    #[test]
+    fn r_trg_8_it_is_waited_for_no_longer_than_the_limit() {
+        let mut settler = Settler::new(at(0), Some(60 * S));
+        settler.on_target(at(0), CANCEL, false);
+        settler.on_failed(at(0), LegacyKind::Later, 0.5);
+        assert!(!settler.gives_up(at(100)), "it was not told yet");
+        settler.on_told(at(100), Told::Accepted);
+        assert!(!settler.on_target(at(101), PLAIN, false));
+        settler.on_looked(at(159), false, true);
+        assert!(!settler.gives_up(at(159)));
+        settler.on_failed(at(160), LegacyKind::Later, 0.5);
+        assert!(settler.gives_up(at(160)), "however it says nothing");
+        assert_eq!(settler.order(at(160)), Order::Rest);
+        assert_eq!(settler.queued(), Some(PLAIN), "what waited is next");
+        assert!(!settler.gives_up(at(161)), "once");
+        // It may have gone on: that is looked at with the next poll, as long again.
+        assert!(settler.on_target(at(900), PLAIN, true));
+        assert!(!settler.gives_up(at(959)));
+        settler.on_looked(at(902), true, true);
+        assert_eq!(settler.on_looked(at(903), true, true), Became::Settled);
+        assert!(!settler.gives_up(at(960)));
     }
 
     #[test]
