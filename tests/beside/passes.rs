@@ -143,7 +143,7 @@ fn s_prx_01_s_prx_42_px_01_px_03_r_url_2_the_backend_gets_what_was_sent() {
 }
 
 #[test]
-fn s_prx_02_s_prx_03_px_02_everybody_else_gets_to_the_legacy_supervisor() {
+fn s_prx_02_s_prx_03_s_prx_41_px_02_everybody_else_gets_to_the_legacy_supervisor() {
     let it = between();
     let agents = [
         "",
@@ -673,7 +673,7 @@ fn s_prx_39_r_prx_7_the_supervisor_is_not_told_to_retry_after() {
 }
 
 #[test]
-fn s_prx_28_s_prx_33_s_prx_38_what_no_server_should_see_is_answered_here() {
+fn s_prx_28_s_prx_32_s_prx_33_s_prx_38_what_no_server_should_see_is_answered_here() {
     let it = between();
     let head = |lines: &str| format!("POST /bad HTTP/1.1\n{lines}\n");
     #[rustfmt::skip]

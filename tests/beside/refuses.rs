@@ -74,7 +74,7 @@ fn s_prx_24_a_backend_that_does_not_speak_tls_is_never_spoken_to_in_the_clear() 
 }
 
 #[test]
-fn d_26_r_sec_1_r_sec_2_a_container_that_imitates_the_supervisor_gets_nothing() {
+fn d_26_s_prx_07_r_sec_1_r_sec_2_a_container_that_imitates_the_supervisor_gets_nothing() {
     let backend = Backend::start();
     backend.target(&serde_json::json!({}));
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -126,7 +126,7 @@ fn d_26_r_sec_1_r_sec_2_a_container_that_imitates_the_supervisor_gets_nothing() 
 }
 
 #[test]
-fn la_1_9_user_apps_are_left_to_the_other_side() {
+fn la_1_9_s_trg_11_user_apps_are_left_to_the_other_side() {
     let legacy = Legacy::start(&format!("http://{}", free()), &serde_json::json!({}));
     let agent = Agent::start("", &format!("http://{}", legacy.address));
     let reply = agent.unix.asks("GET /v3/device", "");

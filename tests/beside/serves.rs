@@ -76,7 +76,7 @@ fn s_prx_05_s_prx_06_px_07_r_int_1_r_int_2_the_document_comes_with_an_etag() {
 }
 
 #[test]
-fn s_prx_09_s_prx_10_px_09_px_11_other_paths_and_methods_reach_the_backend() {
+fn s_prx_08_to_10_px_09_px_11_other_callers_paths_and_methods_are_passed_on() {
     let backend = Backend::start();
     backend.target(&json!({}));
     let agent = Agent::start(
@@ -92,6 +92,17 @@ fn s_prx_09_s_prx_10_px_09_px_11_other_paths_and_methods_reach_the_backend() {
         .tcp
         .asks(&format!("GET /device/v2/{UUID}/state"), &lines);
     agent.tcp.asks(&format!("DELETE {}", state()), &lines);
+    // Whoever is not the supervisor asks it, and nobody is there.
+    let (served, curl) = (
+        backend.requests(&format!("GET {}", state())),
+        "User-Agent: curl/8\n",
+    );
+    let lines = format!("{curl}Authorization: Bearer {KEY}\n");
+    assert_eq!(
+        agent.tcp.asks(&format!("GET {}", state()), &lines).status,
+        502
+    );
+    assert_eq!(backend.requests(&format!("GET {}", state())), served);
     let log = backend.control("GET", "log", &Value::Null).to_string();
     for asked in [
         format!("GET /device/v2/{UUID}/state"),

@@ -20,11 +20,6 @@ const KINDS: &[(&str, u32)] = &[
 const WITHOUT: &[(&str, &str)] = &[
     ("S-IMG-08", "a name with a digest cannot be given by hand: the pull moves the manifest only, the engine has the rest"),
     ("S-REP-21", "the real backend's storing; what is sent, and how often, are R-REP-6's and FD-38's tests"),
-    ("S-PRX-07", "the legacy supervisor's polls are let in by D-26's rules, which have their own tests"),
-    ("S-PRX-08", "as S-PRX-07"),
-    ("S-PRX-32", "src/http refuses it for every server, in its own tests"),
-    ("S-PRX-41", "as every route of the local API (la_1_4)"),
-    ("S-TRG-11", "beside a legacy supervisor the local API sets no user apps (la_1_9)"),
 ];
 
 fn walk(dir: &Path, found: &mut BTreeSet<String>) {
