@@ -3,16 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::engine::{self, endpoint};
-use crate::support::{Scratch, alone, http};
+use crate::support::{Scratch, alone, env, http, unique, until};
 
-/// The image of the program under test; `scripts/test` does not build the static one.
-fn image(scratch: &Scratch) -> PathBuf {
+const NAME: &str = concat!("helios:", env!("CARGO_PKG_VERSION"));
+
+/// The image of a program.
+fn image(scratch: &Scratch, program: &Path) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let binary = scratch.0.join("helios");
-    std::fs::copy(env!("CARGO_BIN_EXE_helios"), &binary).unwrap();
+    std::fs::copy(program, &binary).unwrap();
     let mut command = Command::new(root.join("scripts/image"));
     let output = command.env("HELIOS_BINARY", &binary).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -25,28 +27,19 @@ fn image(scratch: &Scratch) -> PathBuf {
 fn se_10_6_the_image_is_the_binary_and_what_an_engine_has_to_know() {
     let _alone = alone();
     let scratch = Scratch::new();
-    let path = image(&scratch);
-    let tar = std::fs::read(&path).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_helios"));
+    let tar = std::fs::read(image(&scratch, program)).unwrap();
     let binary = std::fs::metadata(scratch.0.join("helios")).unwrap().len();
     let more = tar.len() as u64 - binary;
     assert!(more <= 10 * 1024, "{more} bytes beside the binary");
     assert_eq!(
-        std::fs::read(image(&scratch)).unwrap(),
+        std::fs::read(image(&scratch, program)).unwrap(),
         tar,
         "the same again"
     );
 
-    let headers = [("content-type", "application/x-tar")];
-    let (status, said) = http(
-        endpoint(),
-        "POST",
-        "/images/load?quiet=1",
-        &headers,
-        Some(&tar),
-    );
-    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&said));
-    let name = concat!("helios:", env!("CARGO_PKG_VERSION"));
-    let (_, found) = engine::call("GET", &format!("/images/{name}/json"), None);
+    let _loaded = Loaded::from(&tar);
+    let (_, found) = engine::call("GET", &format!("/images/{NAME}/json"), None);
     let config = &found["Config"];
     assert_eq!(config["Cmd"], json!(["helios", "start"]));
     let volumes = json!({"/config/helios": {}, "/cache/helios": {}, "/local/helios": {}});
@@ -62,8 +55,108 @@ fn se_10_6_the_image_is_the_binary_and_what_an_engine_has_to_know() {
     );
     let size = found["Size"].as_u64().unwrap();
     assert!(size - binary < 1024, "{size}: there is nothing else in it");
-    assert_eq!(
-        engine::call("DELETE", &format!("/images/{name}"), None).0,
-        200
+}
+
+/// In the engine, and removed from it in the end, with the container made of it.
+struct Loaded(String);
+
+impl Loaded {
+    fn from(tar: &[u8]) -> Loaded {
+        let headers = [("content-type", "application/x-tar")];
+        let (status, said) = http(
+            endpoint(),
+            "POST",
+            "/images/load?quiet=1",
+            &headers,
+            Some(tar),
+        );
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&said));
+        Loaded(format!("helios-image-{}", unique()))
+    }
+
+    fn call(&self, method: &str, what: &str, body: Option<&Value>) -> Value {
+        let path = format!("/containers/{}{what}", self.0);
+        let (status, said) = engine::call(method, &path, body);
+        assert!((200..300).contains(&status), "{method} {path}: {said}");
+        said
+    }
+
+    fn wait_for(&self, health: &str) {
+        until(health, || {
+            let state = &self.call("GET", "/json", None)["State"];
+            let log = &state["Health"]["Log"];
+            assert!(state["Running"] == true, "it ended: {state}");
+            assert!(state["Health"]["Status"] != "unhealthy", "{log}");
+            (state["Health"]["Status"] == health).then_some(())
+        });
+    }
+
+    /// The exit code of a program in the container.
+    fn exec(&self, command: &[&str]) -> Value {
+        let wish = json!({"Cmd": command, "AttachStdout": true});
+        let id = &self.call("POST", "/exec", Some(&wish))["Id"];
+        let path = format!("/exec/{}", id.as_str().unwrap());
+        let (status, _) = engine::call("POST", &format!("{path}/start"), Some(&json!({})));
+        assert_eq!(status, 200);
+        until("its end", || {
+            let (_, found) = engine::call("GET", &format!("{path}/json"), None);
+            (found["Running"] == false).then(|| found["ExitCode"].clone())
+        })
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        engine::call(
+            "DELETE",
+            &format!("/containers/{}?force=1&v=1", self.0),
+            None,
+        );
+        engine::call("DELETE", &format!("/images/{NAME}?force=1"), None);
+    }
+}
+
+#[test]
+fn se_10_6_the_static_binary_alone_in_a_container_is_healthy_and_comes_back() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let program = PathBuf::from(env("HELIOS_TEST_STATIC"));
+    let tar = std::fs::read(image(&scratch, &program)).unwrap();
+    let it = Loaded::from(&tar);
+    let host = env("HELIOS_TEST_ENGINE");
+    let (host, binds) = match host.strip_prefix("unix://") {
+        Some(path) => {
+            let bind = format!("{path}:/host/engine.sock");
+            ("unix:///host/engine.sock".to_owned(), vec![bind])
+        }
+        None => (host, Vec::new()),
+    };
+    // Looked at every second; what is asked is the image's own.
+    let wish = json!({
+        "Image": NAME,
+        "Env": [format!("DOCKER_HOST={host}"), "BALENA_DEVICE_UUID=u1"],
+        "Healthcheck": {"Interval": 1_000_000_000_u64},
+        "HostConfig": {"NetworkMode": "host", "Binds": binds, "ReadonlyRootfs": true,
+            "Tmpfs": {"/tmp": ""}, "CapDrop": ["ALL"]},
+    });
+    let (status, said) = engine::call(
+        "POST",
+        &format!("/containers/create?name={}", it.0),
+        Some(&wish),
     );
+    assert_eq!(status, 201, "{said}");
+    it.call("POST", "/start", None);
+    it.wait_for("healthy");
+    assert_eq!(it.exec(&["helios", "healthcheck"]), 0);
+    assert_eq!(it.exec(&["helios-legacy-takeover", "--help"]), 0);
+    let volumes = it.call("GET", "/json", None)["Mounts"].to_string();
+    for dir in ["/config/helios", "/cache/helios", "/local/helios"] {
+        assert!(volumes.contains(dir), "{dir}: {volumes}");
+    }
+    // It ends when it is told to, and comes back.
+    it.call("POST", "/stop?t=60", None);
+    assert_eq!(it.call("GET", "/json", None)["State"]["ExitCode"], 0);
+    it.call("POST", "/start", None);
+    it.wait_for("healthy");
+    assert_eq!(it.exec(&["helios", "healthcheck"]), 0);
 }
