@@ -136,6 +136,17 @@ pub const TAKEOVER_ANSWER: Duration = Duration::from_secs(120);
 /// ...and is asked so often.
 pub const TAKEOVER_ANSWER_LOOK: Duration = Duration::from_millis(250);
 
+/// A legacy supervisor that was handed back to keeps its device for so long (R-TKO-7).
+pub const HANDED_BACK_REST: Duration = Duration::from_secs(6 * 3600);
+/// A shorter time could not be told from a takeover, in minutes.
+pub const GUARD_MINUTES_MIN: u32 = 5;
+/// Handing back takes no longer, so that a health check does not end it.
+pub const GUARD_HANDING: Duration = Duration::from_secs(600);
+/// An agent that has begun is asked so often whether it serves, until it does...
+pub const GUARD_LOOK: Duration = Duration::from_secs(2);
+/// ...and one that hangs has so long to end.
+pub const GUARD_GRACE: Duration = Duration::from_secs(10);
+
 /// A flow that had nothing to do for so long gives back the memory that only work needs:
 /// longer than connections are kept.
 pub const REST_AFTER: Duration = Duration::from_secs(8);

@@ -103,7 +103,10 @@ fn start(rest: Vec<OsString>) -> Result<ExitCode, Stop> {
     };
     #[cfg(feature = "legacy")]
     if let Some(wanted) = &started.takeover {
-        helios::takeover::begin(wanted, &env)?;
+        let has_its_turn = helios::takeover::begin(wanted, &env)?;
+        if !has_its_turn {
+            return Ok(ExitCode::SUCCESS);
+        }
     }
     agent(&args, &env)
 }

@@ -145,7 +145,7 @@ fn begin(
 }
 
 /// One end of a socket pair that gets a byte for each SIGTERM and SIGINT.
-fn signals() -> io::Result<UnixStream> {
+pub(crate) fn signals() -> io::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
@@ -390,7 +390,7 @@ impl Agent {
         let _offers = task::spawn(&executor, offers);
         let _manners = task::spawn(&executor, manager.attend(board, clock));
         let all = async {
-            task::apart(wait_for(signals)).await;
+            task::apart(until_signal(signals)).await;
             manager.tell("STOPPING=1");
             log::info!(
                 "stopping: open calls and answers are finished, containers stay as they are"
@@ -560,7 +560,7 @@ impl Agent {
 }
 
 /// Ends with the first signal.
-async fn wait_for(signals: UnixStream) {
+pub(crate) async fn until_signal(signals: UnixStream) {
     let read = async {
         let mut signals = async_io::Async::new(signals)?;
         signals.read_exact(&mut [0]).await

@@ -13,6 +13,8 @@ use crate::limits;
 use crate::run::Failed;
 #[cfg(feature = "legacy")]
 use crate::takeover::args::{self as takeover, Wanted};
+#[cfg(feature = "legacy")]
+use crate::takeover::guard::Guarded;
 
 /// Where the directories are in the image.
 const DIRS: [(&str, &str); 4] = [
@@ -177,14 +179,29 @@ fn socket(env: &impl Fn(&str) -> Option<String>) -> PathBuf {
 /// # Errors
 /// One sentence: it does not answer, or not that.
 pub fn healthcheck(env: &impl Fn(&str) -> Option<String>) -> Result<String, Failed> {
-    let unusable = |Usage(why)| Failed(why);
+    let answer = wait_for(ping(own_endpoint(env)?));
+    #[cfg(feature = "legacy")]
+    if let Some(mut guarded) = Guarded::of(env)? {
+        let more = guarded.checked(answer.is_ok(), env);
+        answer.map_err(|Failed(why)| Failed(why + more))?;
+        return Ok("the agent works\n".to_owned());
+    }
+    answer?;
+    Ok("the agent works\n".to_owned())
+}
+
+/// Where the agent of this container answers.
+///
+/// # Errors
+/// One sentence: what it was told is no address.
+pub fn own_endpoint(env: &impl Fn(&str) -> Option<String>) -> Result<Endpoint, Failed> {
     let given = env("HELIOS_LOCAL_API_ADDRESS").filter(|list| !list.is_empty());
     let address = match &given {
         Some(list) => config::api_address(list.split(',').next().unwrap_or(list).trim()),
         None => Ok(ApiAddress::Unix(socket(env))),
     };
-    wait_for(ping(endpoint_of(&address.map_err(unusable)?)))?;
-    Ok("the agent works\n".to_owned())
+    let address = address.map_err(|Usage(why)| Failed(why))?;
+    Ok(endpoint_of(&address))
 }
 
 /// `GET /ping` of a local API, ours or a legacy supervisor's.

@@ -24,7 +24,7 @@ use crate::legacy::takeover::{self, Outcome, Takeover};
 use crate::limits;
 use crate::model::ServiceConfig;
 use crate::run::{Failed, failed};
-use crate::start::ping;
+use crate::start::{own_endpoint, ping};
 use crate::store::{AGENT_LOCK, Files, hold};
 use crate::world::Pending;
 use crate::world::clock::Clock;
@@ -34,8 +34,10 @@ use crate::world::system::{System as _, SystemError, SystemErrorKind, Verb};
 use crate::world::takeover::{Output, Settings, Start, Supervisor, Trouble, TroubleKind};
 
 pub mod args;
+pub mod guard;
 
 use args::{By, Wanted};
+use guard::Guarded;
 
 /// The mark of a restart that is due, upstream's too (R-TKO-1).
 const MARK: &str = "helios-legacy-takeover-breadcrumb";
@@ -73,15 +75,24 @@ pub fn main(asked: &args::Takeover, env: &impl Fn(&str) -> Option<String>) -> Re
 /// One that fails is no end where an earlier one was done: the supervisor works with this agent,
 /// and would be cut off from the backend without it. The next start tries again.
 ///
+/// `false`: it was told to end while it stood by (R-TKO-7).
+///
 /// # Errors
 /// One sentence.
-pub fn begin(wanted: &Wanted, env: &impl Fn(&str) -> Option<String>) -> Result<(), Failed> {
+pub fn begin(wanted: &Wanted, env: &impl Fn(&str) -> Option<String>) -> Result<bool, Failed> {
     let local = Local::new(env, By::Either, (wanted.host.clone(), wanted.port))?;
+    if let Some(mut guarded) = Guarded::of(env)? {
+        let hand_back = || wait_for(local.restore()).map(|outcome| log::info!("{outcome}"));
+        if !guarded.turn(hand_back)? {
+            return Ok(false);
+        }
+        guarded.watch(own_endpoint(env)?);
+    }
     let outcome = match wait_for(local.take_over(wanted)) {
         Ok(outcome) => outcome,
         Err(Failed(why)) if wait_for(local.has_migrated()) => {
             log::error!("{why}; going on with what an earlier takeover set");
-            return Ok(());
+            return Ok(true);
         }
         Err(failed) => return Err(failed),
     };
@@ -93,7 +104,7 @@ pub fn begin(wanted: &Wanted, env: &impl Fn(&str) -> Option<String>) -> Result<(
             log::warn!("whether the legacy supervisor came back is not looked at: {error}");
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// This machine, its engine, and the legacy supervisor on them.

@@ -134,7 +134,8 @@ fn se_10_6_the_static_binary_alone_in_a_container_is_healthy_and_comes_back() {
     // Looked at every second; what is asked is the image's own.
     let wish = json!({
         "Image": NAME,
-        "Env": [format!("DOCKER_HOST={host}"), "BALENA_DEVICE_UUID=u1"],
+        "Env": [format!("DOCKER_HOST={host}"), "BALENA_DEVICE_UUID=u1",
+            "HELIOS_LEGACY_RESTORE_AFTER_MINUTES=5"],
         "Healthcheck": {"Interval": 1_000_000_000_u64},
         "HostConfig": {"NetworkMode": "host", "Binds": binds, "ReadonlyRootfs": true,
             "Tmpfs": {"/tmp": ""}, "CapDrop": ["ALL"]},
@@ -159,4 +160,23 @@ fn se_10_6_the_static_binary_alone_in_a_container_is_healthy_and_comes_back() {
     it.call("POST", "/start", None);
     it.wait_for("healthy");
     assert_eq!(it.exec(&["helios", "healthcheck"]), 0);
+    // R-TKO-7: one that hangs for so long is made to begin anew by its own health check.
+    let found = it.call("GET", "/json", None);
+    let mounts = found["Mounts"].as_array().unwrap().iter();
+    let mut state = mounts.filter(|one| one["Destination"] == "/local/helios");
+    let state = state.next().unwrap()["Source"].as_str().unwrap();
+    let files = helios::store::Files::below(Path::new(state));
+    let record = files.read("legacy/guard").unwrap().unwrap();
+    let mut record: Value = serde_json::from_slice(&record).unwrap();
+    record["silent_since"] = json!(0);
+    let pid = found["State"]["Pid"].to_string();
+    let stop = Command::new("kill").args(["-STOP", &pid]).status().unwrap();
+    assert!(stop.success());
+    let record = record.to_string();
+    files.write("legacy/guard", record.as_bytes()).unwrap();
+    until("another start", || {
+        let state = &it.call("GET", "/json", None)["State"];
+        (state["StartedAt"] != found["State"]["StartedAt"]).then_some(())
+    });
+    it.wait_for("healthy");
 }

@@ -578,3 +578,136 @@ fn s_tko_18_the_agent_under_its_own_name_has_no_such_options() {
     let output = program().args(["--override-port", "1"]).output().unwrap();
     Done::of(output).check(2, "unknown option --override-port");
 }
+
+/// `helios start`, as in the agent's container beside a legacy supervisor.
+struct Service {
+    scratch: Scratch,
+    legacy: u16,
+    later: u16,
+    child: Option<Child>,
+}
+
+impl Service {
+    fn new(legacy: &Legacy) -> Service {
+        Service {
+            scratch: Scratch::new(),
+            legacy: legacy.port,
+            later: free_port(),
+            child: None,
+        }
+    }
+
+    fn command(&self, word: &str) -> Command {
+        let mut command = program();
+        command.env("DOCKER_HOST", env("HELIOS_TEST_ENGINE"));
+        for name in ["CONFIG_HOME", "CACHE_HOME", "STATE_HOME", "RUNTIME_DIR"] {
+            command.env(format!("XDG_{name}"), self.scratch.0.join(name));
+        }
+        let (legacy, later) = (self.legacy.to_string(), self.later.to_string());
+        command.envs([
+            ("BALENA_DEVICE_UUID", "u1"),
+            ("BALENA_SUPERVISOR_API_KEY", "k"),
+            ("BALENA_SUPERVISOR_HOST", "127.0.0.1"),
+            ("BALENA_SUPERVISOR_PORT", &legacy),
+            ("HELIOS_LEGACY_HOST", "127.0.0.1"),
+            ("HELIOS_LEGACY_PORT", &later),
+            ("HELIOS_LEGACY_RESTORE_AFTER_MINUTES", "5"),
+            ("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent"),
+            ("RUST_LOG", "warn,helios=info"),
+        ]);
+        command.arg(word);
+        command
+    }
+
+    /// Starts it, and waits until its log says so.
+    fn start(&mut self, text: &str) {
+        let log = std::fs::File::create(self.scratch.0.join("log")).unwrap();
+        let mut command = self.command("start");
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+        until(text, || self.log().contains(text).then_some(()));
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.0.join("log")).unwrap()
+    }
+
+    fn health(&self) -> Done {
+        Done::of(self.command("healthcheck").output().unwrap())
+    }
+
+    /// Ends it as an engine does; its code.
+    fn stop(&mut self) -> Option<i32> {
+        let mut child = self.child.take().unwrap();
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        child.wait().unwrap().code()
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn files(&self) -> helios::store::Files {
+        helios::store::Files::below(&self.scratch.0.join("STATE_HOME/helios"))
+    }
+
+    fn record(&self) -> Value {
+        let bytes = self.files().read("legacy/guard").unwrap();
+        serde_json::from_slice(&bytes.unwrap()).unwrap()
+    }
+
+    /// As if that had been written down.
+    fn remember(&self, name: &str, value: Value) {
+        let mut record = self.record();
+        record[name] = value;
+        let text = record.to_string();
+        self.files().write("legacy/guard", text.as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[test]
+fn r_tko_7_where_no_agent_serves_the_supervisor_gets_its_device_back() {
+    let _alone = alone();
+    let legacy = Legacy::start("balena_supervisor");
+    let mut it = Service::new(&legacy);
+    it.start("migrated: balena_supervisor");
+    legacy.wait_for(it.later);
+    until("that it serves", || {
+        it.record()["silent_since"].is_null().then_some(())
+    });
+    it.health().check(0, "the agent works");
+    // Killed, and begun again after minutes in which nobody served.
+    it.kill();
+    it.remember("silent_since", json!(0));
+    it.start("standing by for 360 min");
+    let log = it.log();
+    assert!(log.contains("restored: balena_supervisor"), "{log}");
+    assert_eq!(legacy.settings(), NO_ROWS);
+    legacy.wait_for(legacy.port);
+    it.health().check(1, "it stands by");
+    let started = legacy.started_at();
+    assert_eq!(it.stop(), Some(0), "it can be told to end");
+    it.start("standing by");
+    assert_eq!(it.stop(), Some(0));
+    assert_eq!(legacy.started_at(), started, "nothing restarted");
+    // A mended one takes over at once.
+    it.remember("version", json!("0.0.0"));
+    it.start("migrated: balena_supervisor");
+    until("its health", || (it.health().code == Some(0)).then_some(()));
+    it.kill();
+    let applet = Applet::new();
+    let state = it.scratch.0.join("STATE_HOME");
+    let mut back = applet.command(&["--restore"]);
+    let back = back.env("XDG_STATE_HOME", state).output().unwrap();
+    Done::of(back).check(0, "restored: balena_supervisor");
+}
