@@ -84,6 +84,8 @@ class Churn:
         name = f"r{number}"
         app = {"id": 1, "name": "churn", "releases": {name: release(number)}}
         target = {self.device: {"name": "churn", "config": {}, "apps": {APP: app}}}
+        # A new connection: the backend closes one that is idle for 5 s, which a busy machine may be at a release.
+        self.backend.close()
         call(self.backend, "PUT", "/_control/target", target)
         call(self.api, "POST", "/v1/update")
         self.wait(f"release {number}", self.is_done)
