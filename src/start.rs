@@ -179,7 +179,7 @@ fn socket(env: &impl Fn(&str) -> Option<String>) -> PathBuf {
 /// # Errors
 /// One sentence: it does not answer, or not that.
 pub fn healthcheck(env: &impl Fn(&str) -> Option<String>) -> Result<String, Failed> {
-    let answer = wait_for(ping(own_endpoint(env)?));
+    let answer = answers(own_endpoint(env)?);
     #[cfg(feature = "legacy")]
     if let Some(mut guarded) = Guarded::of(env)? {
         let more = guarded.checked(answer.is_ok(), env);
@@ -202,6 +202,15 @@ pub fn own_endpoint(env: &impl Fn(&str) -> Option<String>) -> Result<Endpoint, F
     };
     let address = address.map_err(|Usage(why)| Failed(why))?;
     Ok(endpoint_of(&address))
+}
+
+/// [`ping`], waited for on this thread; built into one place.
+///
+/// # Errors
+/// Those of [`ping`].
+#[inline(never)]
+pub fn answers(endpoint: Endpoint) -> Result<(), Failed> {
+    wait_for(ping(endpoint))
 }
 
 /// `GET /ping` of a local API, ours or a legacy supervisor's.

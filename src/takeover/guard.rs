@@ -22,7 +22,7 @@ use crate::http::client::Endpoint;
 use crate::legacy::guard::{Guard, Now, Then};
 use crate::limits;
 use crate::run::{Failed, failed, signals, until_signal};
-use crate::start::ping;
+use crate::start::answers;
 use crate::store::Files;
 use crate::world::clock::Clock as _;
 
@@ -116,7 +116,7 @@ impl Guarded {
     pub fn watch(mut self, own: Endpoint) {
         let watching = move || {
             let end = facts::machine_up() + self.now.limit;
-            while wait_for(ping(own.clone())).is_err() {
+            while answers(own.clone()).is_err() {
                 if facts::machine_up() >= end {
                     log::error!("this agent does not answer: it ends, and hands back");
                     std::process::exit(1);
