@@ -157,6 +157,9 @@ const OPTIONS: &[Opt] = &[
         help: "The same. Default: nothing" },
 ];
 
+/// The environment. One type for all, so that what reads it is built once.
+pub type Variables<'e> = dyn Fn(&str) -> Option<String> + 'e;
+
 /// Reads the command line and, for what it leaves open, the environment.
 ///
 /// # Errors
@@ -165,6 +168,10 @@ pub fn parse(
     typed: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Command, Usage> {
+    read(typed.into_iter().collect(), &env)
+}
+
+fn read(typed: Vec<OsString>, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Command, Usage> {
     let mut args = Args::default();
     let mut parser = lexopt::Parser::from_args(typed);
     while let Some(arg) = parser.next().map_err(usage)? {
@@ -243,7 +250,7 @@ impl Args {
     }
 
     /// An option that was typed wins over its variable; an empty variable is none.
-    fn add_environment(&mut self, env: impl Fn(&str) -> Option<OsString>) -> Result<(), Usage> {
+    fn add_environment(&mut self, env: &dyn Fn(&str) -> Option<OsString>) -> Result<(), Usage> {
         for option in OPTIONS {
             let name = variable(option.name);
             let Some(value) = env(&name).filter(|value| !value.is_empty()) else {

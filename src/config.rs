@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::args::{Args, Usage};
+use crate::args::{Args, Usage, Variables};
 use crate::http::url::Url;
 use crate::limits;
 use crate::model::current::OperatingSystem;
@@ -153,7 +153,7 @@ pub struct Known {
 /// [`Usage`] names the option whose value cannot be used.
 pub fn config(
     args: &Args,
-    env: &impl Fn(&str) -> Option<String>,
+    env: &Variables<'_>,
     known: &Known,
     read: &impl Fn(&Path) -> std::io::Result<String>,
 ) -> Result<Config, Usage> {
@@ -572,7 +572,7 @@ pub(crate) fn operating_system(text: &str) -> Result<OperatingSystem, Usage> {
 impl Dirs {
     /// From the `XDG_*` variables that are absolute, else below `$HOME`, else below `/tmp`.
     #[must_use]
-    pub fn from_env(env: &impl Fn(&str) -> Option<String>) -> Dirs {
+    pub fn from_env(env: &Variables<'_>) -> Dirs {
         let absolute = |name: &str| {
             env(name)
                 .map(PathBuf::from)

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::args::Variables;
 use crate::base::thread::wait_for;
 use crate::config::{self, Dirs};
 use crate::engine::Docker;
@@ -16,7 +17,7 @@ use crate::world::capabilities::Capabilities as _;
 
 /// The table, ready to be printed, and whether an agent can work here.
 #[must_use]
-pub fn main(endpoint: Endpoint, env: &impl Fn(&str) -> Option<String>) -> (String, bool) {
+pub fn main(endpoint: Endpoint, env: &Variables<'_>) -> (String, bool) {
     let dirs = Dirs::from_env(env);
     let os = env("HELIOS_HOST_OS_VERSION");
     let identity = Identity::below(&dirs.config);

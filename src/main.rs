@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use helios::args::{self, Args, Command, Usage};
+use helios::args::{self, Args, Command, Usage, Variables};
 use helios::clients;
 use helios::config::{self, Dirs};
 use helios::identity::Identity;
@@ -80,7 +80,7 @@ fn command() -> Result<ExitCode, Stop> {
     }
 }
 
-fn agent(args: &Args, env: &impl Fn(&str) -> Option<String>) -> Result<ExitCode, Stop> {
+fn agent(args: &Args, env: &Variables<'_>) -> Result<ExitCode, Stop> {
     let identity = Identity::below(&Dirs::from_env(env).config);
     let registers_at = config::registers_at(args)?;
     let known = identity.known(registers_at.as_deref(), config::is_identity_given(args))?;
@@ -97,7 +97,7 @@ fn start(rest: Vec<OsString>) -> Result<ExitCode, Stop> {
     for warning in &started.warnings {
         log::warn!("{warning}");
     }
-    let env = |name: &str| started.get(name, env);
+    let env = |name: &str| started.get(name, &env);
     let Command::Run(args) = args::parse(rest, |name| env(name).map(OsString::from))? else {
         return Err(Usage("helios start takes only options of the agent".into()).into());
     };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 
+use crate::args::Variables;
 use crate::base::latest::Latest;
 use crate::limits;
 use crate::plan::board::Board;
@@ -22,7 +23,7 @@ pub(crate) struct Manager {
 
 impl Manager {
     /// As the environment says.
-    pub(crate) fn from_env(env: &impl Fn(&str) -> Option<String>) -> Manager {
+    pub(crate) fn from_env(env: &Variables<'_>) -> Manager {
         let to = env("NOTIFY_SOCKET").and_then(|name| match open(&name) {
             Ok(to) => Some(to),
             Err(error) => {
@@ -94,7 +95,7 @@ fn standing(board: &Board) -> String {
 }
 
 /// Half of the time in which the manager wants to hear of this process.
-fn tick(env: &impl Fn(&str) -> Option<String>) -> Option<Duration> {
+fn tick(env: &Variables<'_>) -> Option<Duration> {
     let is_ours = |pid: String| pid.parse() == Ok(std::process::id());
     if !env("WATCHDOG_PID").is_none_or(is_ours) {
         return None;

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::args::Usage;
+use crate::args::{Usage, Variables};
 use crate::base::thread::wait_for;
 use crate::clients::endpoint_of;
 use crate::config::{self, ApiAddress};
@@ -46,7 +46,7 @@ pub struct Started {
 impl Started {
     /// A variable as the agent sees it.
     #[must_use]
-    pub fn get(&self, name: &str, env: impl Fn(&str) -> Option<String>) -> Option<String> {
+    pub fn get(&self, name: &str, env: &Variables<'_>) -> Option<String> {
         let changed = self.changed.iter().find(|(known, _)| *known == name);
         match changed {
             Some((_, value)) => value.clone(),
@@ -63,7 +63,7 @@ impl Started {
 ///
 /// # Errors
 /// One sentence, when the container lacks what an agent needs.
-pub fn translate(env: &impl Fn(&str) -> Option<String>) -> Result<Started, Failed> {
+pub fn translate(env: &Variables<'_>) -> Result<Started, Failed> {
     let env = |name: &str| env(name).filter(|value| !value.is_empty());
     let need = |name: &str| {
         let why = || Failed(format!("{name} is not set: is this a service of a device?"));
@@ -108,7 +108,7 @@ pub fn translate(env: &impl Fn(&str) -> Option<String>) -> Result<Started, Faile
     }
     let port = legacy(&mut started, &env)?;
     if env("HELIOS_LOCAL_API_ADDRESS").is_none() {
-        let socket = socket(&|name: &str| started.get(name, env));
+        let socket = socket(&|name: &str| started.get(name, &env));
         let mut addresses = format!("unix:{}", socket.display());
         if let Some(port) = port {
             // Where the supervisor listened until now, whoever calls it.
@@ -121,10 +121,7 @@ pub fn translate(env: &impl Fn(&str) -> Option<String>) -> Result<Started, Faile
 
 /// Finds the legacy supervisor; the port that it is called at so far.
 #[cfg(feature = "legacy")]
-fn legacy(
-    started: &mut Started,
-    env: &impl Fn(&str) -> Option<String>,
-) -> Result<Option<u16>, Failed> {
+fn legacy(started: &mut Started, env: &Variables<'_>) -> Result<Option<u16>, Failed> {
     let names = ["API_KEY", "HOST", "PORT"].map(|name| env(&format!("BALENA_SUPERVISOR_{name}")));
     let [Some(key), Some(host), Some(port)] = names else {
         return Ok(None);
@@ -157,10 +154,7 @@ fn legacy(
 }
 
 #[cfg(not(feature = "legacy"))]
-fn legacy(
-    started: &mut Started,
-    env: &impl Fn(&str) -> Option<String>,
-) -> Result<Option<u16>, Failed> {
+fn legacy(started: &mut Started, env: &Variables<'_>) -> Result<Option<u16>, Failed> {
     if env("BALENA_SUPERVISOR_API_KEY").is_some() {
         let why = "this build knows no legacy supervisor: the one that is here is left alone";
         started.warnings.push(why.into());
@@ -169,7 +163,7 @@ fn legacy(
 }
 
 /// The agent's socket in its container.
-fn socket(env: &impl Fn(&str) -> Option<String>) -> PathBuf {
+fn socket(env: &Variables<'_>) -> PathBuf {
     let dir = env("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     PathBuf::from(dir.as_deref().unwrap_or(DIRS[3].1)).join("helios.sock")
 }
@@ -178,7 +172,7 @@ fn socket(env: &impl Fn(&str) -> Option<String>) -> PathBuf {
 ///
 /// # Errors
 /// One sentence: it does not answer, or not that.
-pub fn healthcheck(env: &impl Fn(&str) -> Option<String>) -> Result<String, Failed> {
+pub fn healthcheck(env: &Variables<'_>) -> Result<String, Failed> {
     let answer = answers(own_endpoint(env)?);
     #[cfg(feature = "legacy")]
     if let Some(mut guarded) = Guarded::of(env)? {
@@ -194,7 +188,7 @@ pub fn healthcheck(env: &impl Fn(&str) -> Option<String>) -> Result<String, Fail
 ///
 /// # Errors
 /// One sentence: what it was told is no address.
-pub fn own_endpoint(env: &impl Fn(&str) -> Option<String>) -> Result<Endpoint, Failed> {
+pub fn own_endpoint(env: &Variables<'_>) -> Result<Endpoint, Failed> {
     let given = env("HELIOS_LOCAL_API_ADDRESS").filter(|list| !list.is_empty());
     let address = match &given {
         Some(list) => config::api_address(list.split(',').next().unwrap_or(list).trim()),
@@ -271,7 +265,7 @@ mod tests {
         };
         let started = translate(&env).map_err(|failed| failed.0)?;
         let get = |name: &&str| {
-            let value = started.get(name, env)?;
+            let value = started.get(name, &env)?;
             Some(format!("{}={value}", name.trim_start_matches("HELIOS_")))
         };
         #[cfg(feature = "legacy")]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 
+use crate::args::Variables;
 use crate::base::thread::wait_for;
 use crate::clients::endpoint;
 use crate::config::{self, Dirs};
@@ -42,7 +43,7 @@ impl Guarded {
     ///
     /// # Errors
     /// The setting is no number, or there is no state directory.
-    pub fn of(env: &impl Fn(&str) -> Option<String>) -> Result<Option<Guarded>, Failed> {
+    pub fn of(env: &Variables<'_>) -> Result<Option<Guarded>, Failed> {
         let text = env(SETTING).unwrap_or_default();
         let least = limits::GUARD_MINUTES_MIN;
         let minutes = match (&*text, text.parse::<u32>()) {
@@ -132,7 +133,7 @@ impl Guarded {
     }
 
     /// A health check has seen whether the agent serves. What there is to add to it.
-    pub fn checked(&mut self, serves: bool, env: &impl Fn(&str) -> Option<String>) -> &'static str {
+    pub fn checked(&mut self, serves: bool, env: &Variables<'_>) -> &'static str {
         if serves {
             self.with(Guard::served);
             return "";
@@ -164,7 +165,7 @@ fn stand_by(rest: Duration) -> Result<bool, Failed> {
 }
 
 /// Restarts this container, and this check with it.
-fn restart(env: &impl Fn(&str) -> Option<String>) {
+fn restart(env: &Variables<'_>) {
     let address = config::engine_address(env("DOCKER_HOST").as_deref());
     if let (Some(own), Ok(address)) = (own::container(), address) {
         let engine = Docker::new(endpoint(address), Box::new(|_| None), true);

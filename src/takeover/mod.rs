@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 
+use crate::args::Variables;
 use crate::base::thread::wait_for;
 use crate::clients::endpoint;
 use crate::config::{self, Dirs};
@@ -48,7 +49,7 @@ const TURN_LOCK: &str = "takeover.lock";
 ///
 /// # Errors
 /// One sentence; another run goes on where this one ended.
-pub fn main(asked: &args::Takeover, env: &impl Fn(&str) -> Option<String>) -> Result<(), Failed> {
+pub fn main(asked: &args::Takeover, env: &Variables<'_>) -> Result<(), Failed> {
     let host = asked.wanted.as_ref().map(|wanted| wanted.host.clone());
     let port = asked.wanted.as_ref().map_or(0, |wanted| wanted.port);
     let local = Local::new(env, asked.by, (host.unwrap_or_default(), port))?;
@@ -79,7 +80,7 @@ pub fn main(asked: &args::Takeover, env: &impl Fn(&str) -> Option<String>) -> Re
 ///
 /// # Errors
 /// One sentence.
-pub fn begin(wanted: &Wanted, env: &impl Fn(&str) -> Option<String>) -> Result<bool, Failed> {
+pub fn begin(wanted: &Wanted, env: &Variables<'_>) -> Result<bool, Failed> {
     let local = Local::new(env, By::Either, (wanted.host.clone(), wanted.port))?;
     if let Some(mut guarded) = Guarded::of(env)? {
         let hand_back = || wait_for(local.restore()).map(|outcome| log::info!("{outcome}"));
@@ -122,11 +123,7 @@ struct Local {
 }
 
 impl Local {
-    fn new(
-        env: &impl Fn(&str) -> Option<String>,
-        by: By,
-        answers_at: (String, u16),
-    ) -> Result<Local, Failed> {
+    fn new(env: &Variables<'_>, by: By, answers_at: (String, u16)) -> Result<Local, Failed> {
         let address = config::engine_address(env("DOCKER_HOST").as_deref());
         let address = address.map_err(|usage| Failed(usage.0))?;
         let dirs = Dirs::from_env(env);
