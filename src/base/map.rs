@@ -7,6 +7,7 @@
 //! collects it, which sorts once.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -202,15 +203,32 @@ impl<K: Ord, V> Map<K, V> {
     /// Of pairs in any order; of a repeated key the last one counts.
     fn sorted(mut pairs: Vec<(K, V)>) -> Self {
         if !pairs.is_sorted_by(|(one, _), (other, _)| one < other) {
-            pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
-            pairs.reverse();
+            let mut places = places(pairs.len(), &|one, other| pairs[one].0.cmp(&pairs[other].0));
+            for at in 0..pairs.len() {
+                while places[at] != at {
+                    let to = places[at];
+                    pairs.swap(at, to);
+                    places.swap(at, to);
+                }
+            }
             pairs.dedup_by(|(one, _), (other, _)| one == other);
-            pairs.reverse();
             // Of many that were one little is left, for as long as the map is.
             pairs.shrink_to_fit();
         }
         Map(pairs)
     }
+}
+
+/// Where each of so many goes when they are sorted; of equal ones the last goes first. One for all
+/// types: a sort of its own for each is much code.
+fn places(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    order.sort_unstable_by(|one, other| compare(*one, *other).then(other.cmp(one)));
+    let mut places = vec![0; count];
+    for (place, from) in order.into_iter().enumerate() {
+        places[from] = place;
+    }
+    places
 }
 
 impl<K, V> Default for Map<K, V> {
