@@ -2,8 +2,11 @@
 //!
 //! `async-io` by itself tries each read first and waits then. Whoever has just written waits for
 //! the other side: here that read waits at once, which is a system call less for each message.
+//! Once only: what its reactor tells of an event does not end a wait that began in the same round,
+//! so whoever is woken tries, or might be woken for ever.
 
 use std::io::{self, IoSlice};
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -17,7 +20,7 @@ use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 #[derive(Debug)]
 pub struct Socket {
     io: Async<OwnedFd>,
-    /// Written to, and not read from since.
+    /// Written to, and neither read from nor waited for since.
     is_answer_due: bool,
 }
 
@@ -62,7 +65,7 @@ impl AsyncRead for Socket {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         loop {
-            if !self.is_answer_due {
+            if !mem::take(&mut self.is_answer_due) {
                 let got = recv(self.io.get_ref(), &mut *buf, RecvFlags::empty());
                 match tried(got.map(|(got, _)| got)) {
                     Some(Err(err)) if err.kind() == io::ErrorKind::Interrupted => continue,
@@ -71,7 +74,6 @@ impl AsyncRead for Socket {
                 }
             }
             ready!(self.io.poll_readable(cx))?;
-            self.is_answer_due = false;
         }
     }
 }
@@ -141,6 +143,20 @@ mod tests {
             assert_eq!(theirs.read(&mut buf).await.unwrap(), 1);
             assert_eq!(theirs.read(&mut buf).await.unwrap(), 0);
         });
+    }
+
+    #[test]
+    fn whoever_is_woken_reads_whatever_the_reactor_told() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut ours = socket(ours);
+        let mut buf = [0; 8];
+        for _ in 0..50 {
+            block_on(ours.write_all(b"a")).unwrap();
+            assert!(block_on(poll_once(ours.read(&mut buf))).is_none());
+            io::Write::write_all(&mut theirs, b"b").unwrap();
+            let got = block_on(poll_once(ours.read(&mut buf)));
+            assert_eq!(got.unwrap().unwrap(), 1);
+        }
     }
 
     #[test]
