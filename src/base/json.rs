@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// What a text says.
 ///
@@ -93,6 +93,28 @@ impl<'de, T: Fields<'de>> Visitor<'de> for OneByOne<T> {
     }
 }
 
+/// Reads the value of a member to where it belongs. Its code is there once for each type of member
+/// that there is, not for each member.
+///
+/// # Errors
+/// The reader's.
+#[inline(never)]
+pub fn read_into<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    field: &mut T,
+    members: &mut A,
+) -> Result<(), A::Error> {
+    *field = members.next_value()?;
+    Ok(())
+}
+
+/// Reads the value of a member that is not known.
+///
+/// # Errors
+/// The reader's.
+pub fn pass_over<'de, A: MapAccess<'de>>(members: &mut A) -> Result<(), A::Error> {
+    members.next_value::<IgnoredAny>().map(drop)
+}
+
 /// Makes a type readable member by member ([`Fields`]): `fields!(Type { one, two, "type" => kind })`.
 /// A type that borrows has the lifetime `'de`.
 macro_rules! fields {
@@ -104,10 +126,9 @@ macro_rules! fields {
                 members: &mut A,
             ) -> Result<(), A::Error> {
                 match name {
-                    $($($name)+ => self.$field = members.next_value()?,)*
-                    _ => drop(members.next_value::<serde::de::IgnoredAny>()?),
+                    $($($name)+ => $crate::base::json::read_into(&mut self.$field, members),)*
+                    _ => $crate::base::json::pass_over(members),
                 }
-                Ok(())
             }
         }
 
