@@ -5,6 +5,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap};
+
+use crate::base::map::Map;
 
 /// What a text says.
 ///
@@ -146,3 +149,124 @@ macro_rules! fields {
     };
 }
 pub(crate) use fields;
+
+/// A value of which there may be nothing to say.
+pub trait Blank {
+    /// Whether it says no more than its absence would.
+    fn is_blank(&self) -> bool;
+}
+
+impl<T> Blank for Option<T> {
+    fn is_blank(&self) -> bool {
+        self.is_none()
+    }
+}
+
+impl<T> Blank for Vec<T> {
+    fn is_blank(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<T> Blank for [T] {
+    fn is_blank(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<T: Blank + ?Sized> Blank for &T {
+    fn is_blank(&self) -> bool {
+        (**self).is_blank()
+    }
+}
+
+impl<K, V> Blank for Map<K, V> {
+    fn is_blank(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl Blank for bool {
+    fn is_blank(&self) -> bool {
+        !self
+    }
+}
+
+impl Blank for i64 {
+    fn is_blank(&self) -> bool {
+        *self == 0
+    }
+}
+
+/// Writes a member. Its code is there once for each type of member, as that of [`read_into`].
+///
+/// # Errors
+/// The writer's.
+#[inline(never)]
+pub fn write_always<M: SerializeMap, T: Serialize>(
+    members: &mut M,
+    name: &'static str,
+    value: &T,
+) -> Result<(), M::Error> {
+    write_name(members, name)?;
+    members.serialize_value(value)
+}
+
+/// The same, if there is something to say.
+///
+/// # Errors
+/// The writer's.
+#[inline(never)]
+pub fn write_if_any<M: SerializeMap, T: Serialize + Blank>(
+    members: &mut M,
+    name: &'static str,
+    value: &T,
+) -> Result<(), M::Error> {
+    if value.is_blank() {
+        return Ok(());
+    }
+    write_name(members, name)?;
+    members.serialize_value(value)
+}
+
+#[inline(never)]
+fn write_name<M: SerializeMap>(members: &mut M, name: &'static str) -> Result<(), M::Error> {
+    members.serialize_key(name)
+}
+
+/// Makes a type writable member by member, in this order: `written!(Type { one, two always })` or
+/// `written!(Type { "One" => one, "Two" => two always })`. What is [`Blank`] is left out, unless it
+/// is told always. A third of the code of what the library derives, which counts the members first.
+macro_rules! written {
+    (@ $type:ty, $([$field:ident $($always:ident)?, $($name:tt)+])*) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
+                let mut members = writer.serialize_map(None)?;
+                $($crate::base::json::written!(+ members, $($name)+, &self.$field $(, $always)?);)*
+                serde::ser::SerializeMap::end(members)
+            }
+        }
+    };
+    (+ $members:ident, $name:expr, $value:expr) => {
+        $crate::base::json::write_if_any(&mut $members, $name, $value)?
+    };
+    (+ $members:ident, $name:expr, $value:expr, always) => {
+        $crate::base::json::write_always(&mut $members, $name, $value)?
+    };
+    ($type:ty { $($name:literal => $field:ident $($always:ident)?),+ $(,)? }) => {
+        $crate::base::json::written!(@ $type, $([$field $($always)?, $name])*);
+    };
+    ($type:ty { $($field:ident $($always:ident)?),+ $(,)? }) => {
+        $crate::base::json::written!(@ $type, $([$field $($always)?, stringify!($field)])*);
+    };
+}
+pub(crate) use written;
+
+/// Both: [`fields!`] and [`written!`].
+macro_rules! members {
+    ($type:ty { $($field:ident $($always:ident)?),+ $(,)? }) => {
+        $crate::base::json::fields!($type { $($field),+ });
+        $crate::base::json::written!($type { $($field $($always)?),+ });
+    };
+}
+pub(crate) use members;

@@ -1,27 +1,21 @@
 //! What a volume is asked to be (target-state 3.2).
 
-use serde::Serialize;
-
-use crate::base::json::fields;
+use crate::base::json::members;
 use crate::base::map::Map;
 
 /// A volume as requested. Its JSON is the identity label and the API's answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeConfig {
     /// `local` unless the document says otherwise.
     pub driver: String,
     /// Options of the driver.
-    #[serde(skip_serializing_if = "Map::is_empty")]
     pub driver_opts: Map<String, String>,
     /// The document's labels; a change of them alone changes nothing (D-12).
-    #[serde(skip_serializing_if = "Map::is_empty")]
     pub labels: Map<String, String>,
 }
 
-fields!(VolumeConfig {
-    driver,
-    driver_opts,
-    labels,
+members!(VolumeConfig {
+    driver always, driver_opts, labels,
 });
 
 impl Default for VolumeConfig {

@@ -2,47 +2,53 @@
 
 use serde::Serialize;
 
+use crate::base::json::written;
 use crate::base::map::Map;
 use crate::engine::labels::{
     APP_UUID, CONFIG, NETWORK_NAME, SUPERVISED, SUPERVISED_RESIN, VOLUME_NAME, storage_identity,
 };
 use crate::model::{AppUuid, NetworkConfig, NetworkName, VolumeConfig, VolumeName};
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
 struct NetworkBody<'a> {
     name: &'a str,
     check_duplicate: bool,
     driver: &'a str,
-    #[serde(rename = "EnableIPv6")]
     enable_ipv6: bool,
     internal: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     config_only: bool,
     labels: Map<&'a str, String>,
     options: &'a Map<String, String>,
-    #[serde(rename = "IPAM")]
     ipam: Ipam<'a>,
 }
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
+
+written!(NetworkBody<'_> {
+    "Name" => name always, "CheckDuplicate" => check_duplicate always, "Driver" => driver always,
+    "EnableIPv6" => enable_ipv6 always, "Internal" => internal always,
+    "ConfigOnly" => config_only, "Labels" => labels always, "Options" => options always,
+    "IPAM" => ipam always,
+});
+
 struct Ipam<'a> {
     driver: &'a str,
     config: Vec<Pool<'a>>,
     options: &'a Map<String, String>,
 }
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
+
+written!(Ipam<'_> {
+    "Driver" => driver always, "Config" => config always, "Options" => options always,
+});
+
 struct Pool<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
     subnet: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     gateway: Option<&'a str>,
-    #[serde(rename = "IPRange", skip_serializing_if = "Option::is_none")]
     ip_range: Option<&'a str>,
-    #[serde(rename = "AuxiliaryAddresses", skip_serializing_if = "Map::is_empty")]
     aux_addresses: &'a Map<String, String>,
 }
+
+written!(Pool<'_> {
+    "Subnet" => subnet, "Gateway" => gateway, "IPRange" => ip_range,
+    "AuxiliaryAddresses" => aux_addresses,
+});
 
 /// The body of `POST /networks/create`. `supervised` as in
 /// [`HostFacts`](crate::world::engine::HostFacts).

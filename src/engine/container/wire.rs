@@ -2,267 +2,246 @@
 
 use serde::Serialize;
 
+use crate::base::json::written;
 use crate::base::map::Map;
 
 /// An empty object.
 #[derive(Serialize)]
 pub(super) struct Empty {}
 
-#[derive(Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default)]
 pub(super) struct Body<'a> {
     pub image: &'a str,
     pub labels: Map<String, String>,
     pub env: Vec<String>,
     pub tty: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cmd: Option<&'a [String]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<&'a [String]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub domainname: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck<'a>>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
     pub exposed_ports: Map<String, Empty>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<&'a str>,
     pub host_config: HostConfig<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub networking_config: Option<NetworkingConfig<'a>>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
+written!(Body<'_> {
+    "Image" => image always, "Labels" => labels always, "Env" => env always, "Tty" => tty always,
+    "Cmd" => cmd, "Entrypoint" => entrypoint, "Hostname" => hostname, "Domainname" => domainname,
+    "User" => user, "WorkingDir" => working_dir, "StopSignal" => stop_signal,
+    "StopTimeout" => stop_timeout, "Healthcheck" => healthcheck, "ExposedPorts" => exposed_ports,
+    "MacAddress" => mac_address, "HostConfig" => host_config always,
+    "NetworkingConfig" => networking_config,
+});
+
 pub(super) struct Healthcheck<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<&'a [String]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub start_period: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub start_interval: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<i64>,
 }
 
-#[derive(Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
+written!(Healthcheck<'_> {
+    "Test" => test, "Interval" => interval, "Timeout" => timeout, "StartPeriod" => start_period,
+    "StartInterval" => start_interval, "Retries" => retries,
+});
+
+#[derive(Default)]
 pub(super) struct HostConfig<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<&'a Map<String, String>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub binds: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
     pub tmpfs: Map<&'a str, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub network_mode: Option<String>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
     pub port_bindings: Map<String, Vec<PortBinding>>,
     pub privileged: bool,
     pub readonly_rootfs: bool,
     pub restart_policy: RestartPolicy,
     pub cgroupns_mode: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_parent: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpuset_cpus: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_quota: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_realtime_period: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_realtime_runtime: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_shares: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_reservation: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub nano_cpus: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_kill_disable: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pids_limit: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub shm_size: Option<i64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ulimits: Vec<Ulimit<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub device_requests: Vec<DeviceRequest>,
-    #[serde(skip_serializing_if = "no_items")]
     pub device_cgroup_rules: &'a [String],
-    #[serde(skip_serializing_if = "no_items")]
     pub cap_add: &'a [String],
-    #[serde(skip_serializing_if = "no_items")]
     pub cap_drop: &'a [String],
-    #[serde(skip_serializing_if = "no_items")]
     pub group_add: &'a [String],
-    #[serde(skip_serializing_if = "no_items")]
     pub security_opt: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sysctls: Option<&'a Map<String, String>>,
-    #[serde(skip_serializing_if = "no_items")]
     pub dns: &'a [String],
-    #[serde(skip_serializing_if = "no_items")]
     pub dns_options: &'a [String],
-    #[serde(skip_serializing_if = "no_items")]
     pub dns_search: &'a [String],
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_hosts: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ipc_mode: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pid_mode: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub userns_mode: Option<&'a str>,
-    #[serde(rename = "UTSMode", skip_serializing_if = "Option::is_none")]
     pub uts_mode: Option<&'a str>,
 }
 
-fn no_items(list: &[String]) -> bool {
-    list.is_empty()
-}
+written!(HostConfig<'_> {
+    "Annotations" => annotations, "Binds" => binds, "Mounts" => mounts, "Tmpfs" => tmpfs,
+    "NetworkMode" => network_mode, "PortBindings" => port_bindings,
+    "Privileged" => privileged always, "ReadonlyRootfs" => readonly_rootfs always,
+    "RestartPolicy" => restart_policy always, "CgroupnsMode" => cgroupns_mode always,
+    "CgroupParent" => cgroup_parent, "CpusetCpus" => cpuset_cpus, "CpuQuota" => cpu_quota,
+    "CpuRealtimePeriod" => cpu_realtime_period, "CpuRealtimeRuntime" => cpu_realtime_runtime,
+    "CpuShares" => cpu_shares, "Memory" => memory, "MemoryReservation" => memory_reservation,
+    "NanoCpus" => nano_cpus, "OomKillDisable" => oom_kill_disable, "OomScoreAdj" => oom_score_adj,
+    "PidsLimit" => pids_limit, "ShmSize" => shm_size, "Ulimits" => ulimits, "Devices" => devices,
+    "DeviceRequests" => device_requests, "DeviceCgroupRules" => device_cgroup_rules,
+    "CapAdd" => cap_add, "CapDrop" => cap_drop, "GroupAdd" => group_add,
+    "SecurityOpt" => security_opt, "Sysctls" => sysctls, "Dns" => dns,
+    "DnsOptions" => dns_options, "DnsSearch" => dns_search, "ExtraHosts" => extra_hosts,
+    "Init" => init, "IpcMode" => ipc_mode, "PidMode" => pid_mode, "Runtime" => runtime,
+    "UsernsMode" => userns_mode, "UTSMode" => uts_mode,
+});
 
-#[derive(Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default)]
 pub(super) struct RestartPolicy {
     pub name: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum_retry_count: Option<u32>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
+written!(RestartPolicy {
+    "Name" => name always, "MaximumRetryCount" => maximum_retry_count,
+});
+
 pub(super) struct Mount {
-    #[serde(rename = "Type")]
     pub kind: &'static str,
     pub target: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub volume_options: Option<VolumeOptions>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bind_options: Option<BindOptions>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tmpfs_options: Option<TmpfsOptions>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
+written!(Mount {
+    "Type" => kind always, "Target" => target always, "Source" => source, "ReadOnly" => read_only,
+    "VolumeOptions" => volume_options, "BindOptions" => bind_options,
+    "TmpfsOptions" => tmpfs_options,
+});
+
 pub(super) struct VolumeOptions {
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_copy: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub subpath: Option<String>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
+written!(VolumeOptions {
+    "NoCopy" => no_copy, "Subpath" => subpath,
+});
+
 pub(super) struct BindOptions {
     pub propagation: &'static str,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub create_mountpoint: bool,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
+written!(BindOptions {
+    "Propagation" => propagation always, "CreateMountpoint" => create_mountpoint,
+});
+
 pub(super) struct TmpfsOptions {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
+written!(TmpfsOptions {
+    "SizeBytes" => size_bytes, "Mode" => mode,
+});
+
 pub(super) struct PortBinding {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub host_port: Option<String>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
+written!(PortBinding {
+    "HostIp" => host_ip, "HostPort" => host_port,
+});
+
 pub(super) struct Ulimit<'a> {
     pub name: &'a str,
     pub soft: i64,
     pub hard: i64,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
+written!(Ulimit<'_> {
+    "Name" => name always, "Soft" => soft always, "Hard" => hard always,
+});
+
 pub(super) struct Device<'a> {
     pub path_on_host: &'a str,
     pub path_in_container: &'a str,
     pub cgroup_permissions: &'a str,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
+written!(Device<'_> {
+    "PathOnHost" => path_on_host always, "PathInContainer" => path_in_container always,
+    "CgroupPermissions" => cgroup_permissions always,
+});
+
 pub(super) struct DeviceRequest {
     pub driver: &'static str,
     pub count: i64,
-    #[serde(rename = "DeviceIDs")]
     pub device_ids: [&'static str; 0],
     pub capabilities: [[&'static str; 1]; 1],
     pub options: Empty,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
+written!(DeviceRequest {
+    "Driver" => driver always, "Count" => count always, "DeviceIDs" => device_ids always,
+    "Capabilities" => capabilities always, "Options" => options always,
+});
+
 pub(super) struct NetworkingConfig<'a> {
     pub endpoints_config: Map<String, Endpoint<'a>>,
 }
 
-#[derive(Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
+written!(NetworkingConfig<'_> {
+    "EndpointsConfig" => endpoints_config always,
+});
+
+#[derive(Default)]
 pub(super) struct Endpoint<'a> {
-    #[serde(rename = "IPAMConfig", skip_serializing_if = "Option::is_none")]
     pub ipam_config: Option<IpamConfig<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_opts: Option<&'a Map<String, String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gw_priority: Option<i32>,
 }
 
-#[derive(Serialize)]
+written!(Endpoint<'_> {
+    "IPAMConfig" => ipam_config, "Aliases" => aliases, "MacAddress" => mac_address,
+    "DriverOpts" => driver_opts, "GwPriority" => gw_priority,
+});
+
 pub(super) struct IpamConfig<'a> {
-    #[serde(rename = "IPv4Address", skip_serializing_if = "Option::is_none")]
     pub ipv4_address: Option<&'a str>,
-    #[serde(rename = "IPv6Address", skip_serializing_if = "Option::is_none")]
     pub ipv6_address: Option<&'a str>,
-    #[serde(rename = "LinkLocalIPs", skip_serializing_if = "no_items")]
     pub link_local_ips: &'a [String],
 }
+
+written!(IpamConfig<'_> {
+    "IPv4Address" => ipv4_address, "IPv6Address" => ipv6_address,
+    "LinkLocalIPs" => link_local_ips,
+});

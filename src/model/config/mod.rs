@@ -7,10 +7,8 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::{NetworkName, VolumeName};
-use crate::base::json::fields;
+use crate::base::json::members;
 use crate::base::map::Map;
 
 pub mod environment;
@@ -37,191 +35,86 @@ const GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
 ///
 /// What equals its default is left out of the JSON, except `cgroup` and
 /// `restart_policy` (state-engine 1.2).
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[allow(missing_docs)] // Named and explained in target-state 2.1, one by one.
 pub struct ServiceConfig {
-    #[serde(skip_serializing_if = "Map::is_empty")]
     pub annotations: Map<String, String>,
     pub cgroup: Cgroup,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_parent: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpuset: Option<String>,
-    #[serde(skip_serializing_if = "is_zero")]
     pub cpu_rt_period: i64,
-    #[serde(skip_serializing_if = "is_zero")]
     pub cpu_rt_runtime: i64,
-    #[serde(skip_serializing_if = "is_zero")]
     pub cpu_shares: i64,
     /// Beyond upstream.
-    #[serde(skip_serializing_if = "is_zero")]
     pub cpu_quota: i64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cap_add: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cap_drop: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub group_add: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub security_opt: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub device_cgroup_rules: Vec<String>,
     /// In the order of their targets.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns_opt: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns_search: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub domainname: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
     /// Text byte for byte (D-10); `None` names a variable without a value.
-    #[serde(skip_serializing_if = "Map::is_empty")]
     pub environment: Map<String, Option<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<bool>,
     /// Beyond upstream.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ipc: Option<String>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
     pub labels: Map<String, String>,
     /// Beyond upstream: of the main network.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
-    #[serde(skip_serializing_if = "is_zero")]
     pub mem_limit: i64,
-    #[serde(skip_serializing_if = "is_zero")]
     pub mem_reservation: i64,
-    #[serde(skip_serializing_if = "is_zero")]
     pub nano_cpus: i64,
     /// Beyond upstream.
-    #[serde(skip_serializing_if = "is_false")]
     pub oom_kill_disable: bool,
-    #[serde(skip_serializing_if = "is_false")]
     pub privileged: bool,
-    #[serde(skip_serializing_if = "is_false")]
     pub read_only: bool,
-    #[serde(skip_serializing_if = "is_false")]
     pub tty: bool,
     pub restart_policy: RestartPolicy,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub shm_size: Option<i64>,
     /// Whole seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_grace_period: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub userns_mode: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub uts: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i64>,
     /// Beyond upstream.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pids_limit: Option<i64>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
     pub ulimits: Map<String, Ulimit>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
     pub extra_hosts: Map<String, String>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
     pub sysctls: Map<String, String>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
     pub tmpfs: Map<String, TmpfsOptions>,
     /// In the order in which they are connected; the first is the main one.
-    #[serde(skip_serializing_if = "Attachments::is_empty")]
     pub networks: Attachments,
     /// `none`, `host`, `bridge`, or `service:NAME` (beyond upstream).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub network_mode: Option<String>,
     /// In the order of their targets.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Mount>,
     /// Ordered, without repetitions.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortMapping>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
 }
 
-fields!(ServiceConfig {
-    annotations,
-    cgroup,
-    cgroup_parent,
-    command,
-    cpuset,
-    cpu_rt_period,
-    cpu_rt_runtime,
-    cpu_shares,
-    cpu_quota,
-    cap_add,
-    cap_drop,
-    group_add,
-    security_opt,
-    device_cgroup_rules,
-    devices,
-    dns,
-    dns_opt,
-    dns_search,
-    domainname,
-    entrypoint,
-    environment,
-    hostname,
-    init,
-    ipc,
-    labels,
-    mac_address,
-    mem_limit,
-    mem_reservation,
-    nano_cpus,
-    oom_kill_disable,
-    privileged,
-    read_only,
-    tty,
-    restart_policy,
-    runtime,
-    shm_size,
-    stop_grace_period,
-    stop_signal,
-    user,
-    userns_mode,
-    uts,
-    working_dir,
-    oom_score_adj,
-    pid,
-    pids_limit,
-    ulimits,
-    extra_hosts,
-    sysctls,
-    tmpfs,
-    networks,
-    network_mode,
-    volumes,
-    ports,
-    healthcheck,
+members!(ServiceConfig {
+    annotations, cgroup always, cgroup_parent, command, cpuset, cpu_rt_period, cpu_rt_runtime,
+    cpu_shares, cpu_quota, cap_add, cap_drop, group_add, security_opt, device_cgroup_rules,
+    devices, dns, dns_opt, dns_search, domainname, entrypoint, environment, hostname, init, ipc,
+    labels, mac_address, mem_limit, mem_reservation, nano_cpus, oom_kill_disable, privileged,
+    read_only, tty, restart_policy always, runtime, shm_size, stop_grace_period, stop_signal,
+    user, userns_mode, uts, working_dir, oom_score_adj, pid, pids_limit, ulimits, extra_hosts,
+    sysctls, tmpfs, networks, network_mode, volumes, ports, healthcheck,
 });
-
-/// For `skip_serializing_if`.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_zero(number: &i64) -> bool {
-    *number == 0
-}
 
 /// For `skip_serializing_if`.
 #[allow(clippy::trivially_copy_pass_by_ref)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::is_false;
-use crate::base::json::{Text, fields};
+use crate::base::json::{Text, fields, members};
 use crate::model::VolumeName;
 
 /// Where the agent mounts the lock directory of a service in its container
@@ -171,7 +171,7 @@ impl Propagation {
 }
 
 /// Options of an entry of the field `tmpfs` (target-state 2.20); `null` in JSON when not given.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TmpfsOptions {
     /// Permission bits.
     pub mode: Option<u32>,
@@ -181,4 +181,6 @@ pub struct TmpfsOptions {
     pub gid: Option<u32>,
 }
 
-fields!(TmpfsOptions { mode, uid, gid });
+members!(TmpfsOptions {
+    mode always, uid always, gid always,
+});

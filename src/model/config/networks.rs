@@ -6,7 +6,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::base::json::fields;
+use crate::base::json::{Blank, members};
 use crate::base::map::Map;
 use crate::model::NetworkName;
 
@@ -19,6 +19,12 @@ impl Attachments {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Blank for Attachments {
+    fn is_blank(&self) -> bool {
+        self.is_empty()
     }
 }
 
@@ -53,32 +59,25 @@ impl<'de> Deserialize<'de> for Attachments {
 }
 
 /// How a container is attached to one network (target-state 2.14).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoint {
     /// Further names of the container there.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
     /// A fixed address.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv4_address: Option<String>,
     /// A fixed address.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6_address: Option<String>,
     /// Further addresses.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub link_local_ips: Vec<String>,
     /// The hardware address.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
     /// Options of the network's driver.
-    #[serde(skip_serializing_if = "Map::is_empty")]
     pub driver_opts: Map<String, String>,
     /// The highest one's gateway is the container's.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gw_priority: Option<i32>,
 }
 
-fields!(Endpoint {
+members!(Endpoint {
     aliases,
     ipv4_address,
     ipv6_address,

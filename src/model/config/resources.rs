@@ -1,9 +1,9 @@
 //! Limits and devices.
 
-use serde::{Deserialize, Serialize};
+use crate::base::json::members;
 
 /// A device of the host in the container (target-state 2.11).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Device {
     /// Where on the host.
     pub source: String,
@@ -13,11 +13,19 @@ pub struct Device {
     pub permissions: String,
 }
 
+members!(Device {
+    source always, target always, permissions always,
+});
+
 /// A limit of the kernel (target-state 2.21).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ulimit {
     /// What holds.
     pub soft: i64,
     /// How far the process may raise it.
     pub hard: i64,
 }
+
+members!(Ulimit {
+    soft always, hard always,
+});
