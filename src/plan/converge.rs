@@ -5,8 +5,9 @@ use std::sync::Arc;
 use futures_lite::future;
 
 use super::board::{Board, Lane, Part};
+use super::problem::Ended;
 use super::rules::{self, Agenda, ByService, PartName, Situation, Wait};
-use super::window::{self, Ended};
+use super::window;
 use super::work::{Active, Work};
 use super::{drift, images, read};
 use crate::base::map::Map;

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 
 use async_executor::LocalExecutor;
-use futures_lite::{StreamExt as _, future};
+use futures_lite::future;
 use mahler::extract::{Args, Res, View};
 use mahler::job::create;
-use mahler::state::{Map, State};
 use mahler::task::{IO, enforce, with_io};
 use mahler::worker::Worker;
 
 use super::board::{Board, Part};
+use super::problem::{self, Ended, Parts};
 use super::room::{Promise, Room};
 use super::work::{Cancel, Stopped, Tools};
 use crate::base::task;
@@ -21,12 +21,6 @@ use crate::model::ImageUri;
 use crate::model::current::{Container, Image};
 use crate::model::target::{AppRelease, DeviceTarget, Strategy};
 use crate::world::engine::{EngineError, ImageFacts, Kind};
-
-/// The planner's state: which images are there.
-#[derive(State, Debug, Clone, PartialEq, Eq)]
-struct Images {
-    images: Map<String, u8>,
-}
 
 /// The lane, and the resource of the jobs.
 struct Pulls {
@@ -236,32 +230,23 @@ fn is_held(board: &Board, uri: &ImageUri) -> bool {
 }
 
 async fn run(pulls: &Arc<Pulls>, ready: &[ImageUri]) {
-    let then = ready
+    let images = ready
         .iter()
-        .map(|uri| (uri.as_str().to_owned(), super::stage::THERE))
-        .collect();
-    let worker = Worker::new()
+        .map(|uri| (uri.to_string(), super::stage::THERE));
+    let then = Parts {
+        images: images.collect(),
+        ..Parts::default()
+    };
+    let domain = Worker::new()
         .job(
             "/images/{uri}",
             create(pull).with_description(|Args(uri): Args<String>| format!("pull image '{uri}'")),
         )
-        .resource(Job(pulls.clone()))
-        .initial_state(Images { images: Map::new() });
-    let then = ImagesTarget { images: then };
-    let planned = worker.and_then(|worker| Ok((worker.find_workflow(&then)?, worker)));
-    let (workflow, worker) = match planned {
-        Ok((Some(workflow), worker)) => (workflow, worker),
-        Ok((None, _)) => return no_plan(pulls, ready, "no plan was found"),
-        Err(error) => return no_plan(pulls, ready, &error.to_string()),
-    };
-    log::info!("plan for images:");
-    for line in workflow.to_string().lines() {
-        log::info!("  {line}");
-    }
-    let mut events = std::pin::pin!(worker.run_workflow(workflow));
-    while let Some(event) = events.next().await {
-        if let Err(error) = event {
-            return no_plan(pulls, ready, &error.to_string());
+        .resource(Job(pulls.clone()));
+    if let Ended::NoPlan(said) = problem::run("images", domain, Parts::default(), then).await {
+        // A mistake of ours; with the back-off it is at least not a busy one.
+        for uri in ready {
+            pulls.tools.trouble(&Part::Image(uri.clone()), &said);
         }
     }
 }
@@ -269,13 +254,6 @@ async fn run(pulls: &Arc<Pulls>, ready: &[ImageUri]) {
 async fn stopped(cancel: &Cancel) -> Pulled {
     cancel.wait().await;
     Pulled::Stopped
-}
-
-/// A mistake of ours; with the back-off it is at least not a busy one.
-fn no_plan(pulls: &Pulls, ready: &[ImageUri], said: &str) {
-    for uri in ready {
-        pulls.tools.trouble(&Part::Image(uri.clone()), said);
-    }
 }
 
 fn pull(

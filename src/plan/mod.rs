@@ -26,6 +26,7 @@ pub mod host;
 pub mod images;
 mod locks;
 pub mod names;
+mod problem;
 pub mod read;
 mod reason;
 mod repair;

@@ -5,109 +5,61 @@
 
 use std::sync::Arc;
 
-use futures_lite::StreamExt as _;
 use mahler::extract::{Args, Res, Target, View};
 use mahler::job::{create, delete, none, update};
-use mahler::state::{Map, State};
+use mahler::state::Map;
 use mahler::task::{Handler as _, IO, Task, enforce, with_io};
-use mahler::worker::{Ready, Uninitialized, Worker, WorkerEvent, Workflow, WorkflowStatus};
+use mahler::worker::{Uninitialized, Worker};
 
 use super::board::Part;
+use super::problem::{self, Ended, Parts};
 use super::rules::Agenda;
 use super::stage::{Stage, Step, network};
 use super::work::{Stopped, Work};
 use crate::model::{NetworkName, ServiceName, VolumeName};
 use crate::world::engine::EngineError;
 
-/// The planner's state: where each part of the window is.
-#[derive(State, Debug, Clone, PartialEq, Eq)]
-pub struct Window {
-    networks: Map<String, u8>,
-    volumes: Map<String, u8>,
-    services: Map<String, u8>,
-}
-
 /// The resource of the jobs.
 #[derive(Clone)]
 struct Job(Arc<Work>);
 
-/// How a window ended.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// Every job was done.
-    Done,
-    /// Some jobs failed; what failed is on the board.
-    Failed,
-    /// There is no plan: a mistake in the rules.
-    NoPlan(String),
-}
-
 /// Plans what the agenda allows, logs the plan, and runs it.
 pub async fn run(work: &Arc<Work>, agenda: &Agenda) -> Ended {
-    let (workflow, worker) = match plan(domain().resource(Job(work.clone())), agenda) {
-        Ok(planned) => planned,
-        Err(why) => return Ended::NoPlan(why),
-    };
-    log::info!("plan for app '{}':", work.app);
-    for line in workflow.to_string().lines() {
-        log::info!("  {line}");
-    }
-    let mut events = std::pin::pin!(worker.run_workflow(workflow));
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(WorkerEvent::StateUpdated(_)) => {}
-            Ok(WorkerEvent::WorkflowFinished(WorkflowStatus::Success)) => return Ended::Done,
-            // The jobs have said what failed and why.
-            Ok(WorkerEvent::WorkflowFinished(WorkflowStatus::Aborted(_))) => return Ended::Failed,
-            Err(error) => return Ended::NoPlan(error.to_string()),
-        }
-    }
-    Ended::Failed
+    let whose = format!("app '{}'", work.app);
+    let (now, then) = sides(agenda);
+    problem::run(&whose, domain().resource(Job(work.clone())), now, then).await
 }
 
 /// The plan for an agenda as text, without running it.
 #[cfg(test)]
 pub(super) fn planned(agenda: &Agenda) -> Result<String, String> {
-    plan(domain(), agenda).map(|(workflow, _)| workflow.to_string())
+    let (now, then) = sides(agenda);
+    problem::plan(domain(), now, then).map(|(workflow, _)| workflow.to_string())
 }
 
-/// The plan for an agenda, and the worker that can run it; or why there is none.
-fn plan(
-    domain: Worker<Window, Uninitialized>,
-    agenda: &Agenda,
-) -> Result<(Workflow, Worker<Window, Ready>), String> {
-    let then = window(agenda, |(_, then)| then);
-    let then = WindowTarget {
-        networks: then.networks,
-        volumes: then.volumes,
-        services: then.services,
-    };
-    let worker = domain.initial_state(window(agenda, |(now, _)| now));
-    let worker = worker.map_err(|error| error.to_string())?;
-    match worker.find_workflow(&then) {
-        Ok(Some(workflow)) => Ok((workflow, worker)),
-        Ok(None) => Err("no plan was found".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+/// Where the parts of an agenda are, and where they are to be.
+fn sides(agenda: &Agenda) -> (Parts, Parts) {
+    (side(agenda, |(now, _)| now), side(agenda, |(_, then)| then))
 }
 
 type Change = (Option<u8>, Option<u8>);
 
-fn window(agenda: &Agenda, side: impl Fn(Change) -> Option<u8>) -> Window {
+fn side(agenda: &Agenda, side: fn(Change) -> Option<u8>) -> Parts {
     let pick = |parts: &crate::base::map::Map<String, Change>| {
         let known = parts
             .iter()
             .filter_map(|(name, change)| Some((name.clone(), side(*change)?)));
         known.collect::<Map<_, _>>()
     };
-    Window {
+    Parts {
+        images: Map::new(),
         networks: pick(&agenda.networks),
         volumes: pick(&agenda.volumes),
         services: pick(&agenda.services),
     }
 }
 
-fn domain() -> Worker<Window, Uninitialized> {
+fn domain() -> Worker<Parts, Uninitialized> {
     let named = |text: &'static str| move |Args(name): Args<String>| format!("{text} '{name}'");
     Worker::new()
         .job(
