@@ -4,19 +4,22 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use self::verdict::{AppVerdict, Fault, ReleaseVerdict, ServiceVerdict, Verdict};
+use crate::base::json::fields;
 use crate::base::map::Map;
 use crate::engine::container::objects::{network_body, volume_body};
 use crate::engine::container::{Backend, Extra, SupervisorApi, create_body_with};
-use crate::intake::{self, Facts, Intake, Refusal};
+use crate::intake::{self, Facts, Intake};
 use crate::limits::TARGET_BYTES_MAX;
 use crate::model::target::{AppRelease, AppTarget, DeviceTarget, HostTarget, Rejection};
-use crate::model::target::{Dependency, ReleaseTarget, ServiceTarget};
+use crate::model::target::{ReleaseTarget, ServiceTarget};
 use crate::model::{AppUuid, NetworkName, ReleaseUuid, ServiceConfig, ServiceName, VolumeName};
 use crate::world::engine::{ApiVersion, HostFacts, NewContainer};
+
+mod verdict;
 
 /// The newest engine API that create bodies are written for.
 const API: ApiVersion = ApiVersion(51);
@@ -63,8 +66,7 @@ pub struct Options {
 }
 
 /// What is known of the device that the document is for. Every key is optional.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default)]
 #[allow(missing_docs)] // The keys are explained by `HostFacts` and `Facts`.
 pub struct Context {
     pub uuid: Option<String>,
@@ -83,51 +85,20 @@ pub struct Context {
     pub image: Option<Box<RawValue>>,
 }
 
-#[derive(Serialize)]
-struct Fault {
-    path: String,
-    reason: String,
-}
-
-/// The document on stdout.
-#[derive(Default, Serialize)]
-struct Verdict {
-    accepted: bool,
-    errors: Vec<Fault>,
-    warnings: Vec<String>,
-    apps: Map<String, AppVerdict>,
-}
-
-#[derive(Default, Serialize)]
-struct AppVerdict {
-    status: &'static str,
-    errors: Vec<Fault>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    release: Option<ReleaseUuid>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    image: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    board_rev: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    updater: Option<String>,
-    releases: Map<String, ReleaseVerdict>,
-}
-
-#[derive(Default, Serialize)]
-struct ReleaseVerdict {
-    services: Map<ServiceName, ServiceVerdict>,
-    networks: Map<NetworkName, Box<RawValue>>,
-    volumes: Map<VolumeName, Box<RawValue>>,
-}
-
-#[derive(Serialize)]
-struct ServiceVerdict {
-    depends_on: Map<ServiceName, Dependency>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    create: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connect: Option<Vec<String>>,
-}
+fields!(Context {
+    uuid,
+    name,
+    device_type,
+    arch,
+    os,
+    board_rev,
+    kernel,
+    api_endpoint,
+    api_key,
+    local_api_port,
+    supervisor_version,
+    image,
+});
 
 /// Judges a document. Returns the verdict as JSON, and the exit code: 0 when the document and
 /// all its apps are accepted, 1 when something is rejected, 2 when it is not JSON.
@@ -154,15 +125,6 @@ pub fn check(options: &Options, input: &[u8]) -> (String, u8) {
     let mut json = serde_json::to_string_pretty(&verdict).unwrap_or_default();
     json.push('\n');
     (json, code)
-}
-
-impl From<Refusal> for Fault {
-    fn from(refusal: Refusal) -> Fault {
-        Fault {
-            path: refusal.path,
-            reason: refusal.reason,
-        }
-    }
 }
 
 /// The lines of a rejection are `path: reason`.

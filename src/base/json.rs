@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap};
 
 use crate::base::map::Map;
@@ -66,6 +66,9 @@ pub trait Fields<'de>: Default {
     /// # Errors
     /// The reader's.
     fn set<A: MapAccess<'de>>(&mut self, name: &str, members: &mut A) -> Result<(), A::Error>;
+
+    /// What was to be there and was not, when all members were read.
+    fn missing(&self) -> Option<&'static str>;
 }
 
 /// Reads such a type.
@@ -92,7 +95,10 @@ impl<'de, T: Fields<'de>> Visitor<'de> for OneByOne<T> {
         while let Some(Text(name)) = members.next_key()? {
             read.set(&name, &mut members)?;
         }
-        Ok(read)
+        match read.missing() {
+            Some(name) => Err(A::Error::missing_field(name)),
+            None => Ok(read),
+        }
     }
 }
 
@@ -119,9 +125,10 @@ pub fn pass_over<'de, A: MapAccess<'de>>(members: &mut A) -> Result<(), A::Error
 }
 
 /// Makes a type readable member by member ([`Fields`]): `fields!(Type { one, two, "type" => kind })`.
-/// A type that borrows has the lifetime `'de`.
+/// A type that borrows has the lifetime `'de`. Without a member that is `needed`, or with nothing in
+/// it ([`Blank`]), it cannot be read: `fields!(Type { id needed })`.
 macro_rules! fields {
-    (@ $type:ty, $([$($name:tt)+] $field:ident)*) => {
+    (@ $type:ty, $([$field:ident $($needed:ident)?, $($name:tt)+])*) => {
         impl<'de> $crate::base::json::Fields<'de> for $type {
             fn set<A: serde::de::MapAccess<'de>>(
                 &mut self,
@@ -133,6 +140,13 @@ macro_rules! fields {
                     _ => $crate::base::json::pass_over(members),
                 }
             }
+
+            fn missing(&self) -> Option<&'static str> {
+                // All of them: one that is new and not in the list does not compile.
+                let Self { $($field: _),* } = self;
+                $($crate::base::json::fields!(? $($needed)? [&self.$field] $($name)+);)*
+                None
+            }
         }
 
         impl<'de> serde::Deserialize<'de> for $type {
@@ -141,11 +155,21 @@ macro_rules! fields {
             }
         }
     };
-    ($type:ty { $($name:literal => $other:ident),+ $(,)? }) => {
-        $crate::base::json::fields!(@ $type, $([$name] $other)*);
+    (? [$value:expr] $name:expr) => {};
+    (? needed [$value:expr] $name:expr) => {
+        if $crate::base::json::Blank::is_blank($value) {
+            return Some($name);
+        }
     };
-    ($type:ty { $($field:ident),+ $(, $name:literal => $other:ident)* $(,)? }) => {
-        $crate::base::json::fields!(@ $type, $([stringify!($field)] $field)* $([$name] $other)*);
+    ($type:ty { $($name:literal => $field:ident $($needed:ident)?),+ $(,)? }) => {
+        $crate::base::json::fields!(@ $type, $([$field $($needed)?, $name])*);
+    };
+    ($type:ty {
+        $($field:ident $($needed:ident)?),+ $(, $name:literal => $other:ident)* $(,)?
+    }) => {
+        $crate::base::json::fields!(
+            @ $type, $([$field $($needed)?, stringify!($field)])* $([$other, $name])*
+        );
     };
 }
 pub(crate) use fields;
@@ -159,6 +183,18 @@ pub trait Blank {
 impl<T> Blank for Option<T> {
     fn is_blank(&self) -> bool {
         self.is_none()
+    }
+}
+
+impl Blank for String {
+    fn is_blank(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl Blank for Text<'_> {
+    fn is_blank(&self) -> bool {
+        self.is_empty()
     }
 }
 
@@ -241,8 +277,10 @@ macro_rules! written {
     (@ $type:ty, $([$field:ident $($always:ident)?, $($name:tt)+])*) => {
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
+                // All of them: one that is new and not in the list does not compile.
+                let Self { $($field),* } = self;
                 let mut members = writer.serialize_map(None)?;
-                $($crate::base::json::written!(+ members, $($name)+, &self.$field $(, $always)?);)*
+                $($crate::base::json::written!(+ members, $($name)+, $field $(, $always)?);)*
                 serde::ser::SerializeMap::end(members)
             }
         }
@@ -270,3 +308,62 @@ macro_rules! members {
     };
 }
 pub(crate) use members;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq)]
+    struct Thing<'a> {
+        id: Text<'a>,
+        count: i64,
+        on: bool,
+        rest: Option<Vec<String>>,
+    }
+
+    fields!(Thing<'de> { "Id" => id needed, "count" => count, "on" => on, "rest" => rest });
+    written!(Thing<'_> { "Id" => id always, "count" => count, "on" => on always, "rest" => rest });
+
+    impl Serialize for Text<'_> {
+        fn serialize<S: serde::Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
+            writer.serialize_str(self)
+        }
+    }
+
+    #[test]
+    fn members_come_in_any_order_and_the_last_of_a_name_counts() {
+        let read: Thing<'_> =
+            from_str(r#"{"x":{"Id":1},"count":1,"Id":"a\n","rest":["b"],"count":2}"#).unwrap();
+        let want = Thing {
+            id: Text("a\n".into()),
+            count: 2,
+            on: false,
+            rest: Some(vec!["b".into()]),
+        };
+        assert_eq!(read, want);
+    }
+
+    #[test]
+    fn what_is_needed_has_to_be_there() {
+        for text in ["{}", r#"{"count":1}"#, r#"{"Id":""}"#] {
+            let error = from_str::<Thing<'_>>(text).unwrap_err().to_string();
+            assert!(error.starts_with("missing field `Id`"), "{text}: {error}");
+        }
+        for text in [r#"{"Id":null}"#, r#"{"Id":"a","count":"b"}"#, "[]", "null"] {
+            assert!(from_str::<Thing<'_>>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_is_left_out() {
+        let mut thing = Thing::default();
+        let written = |thing: &Thing<'_>| serde_json::to_string(thing).unwrap();
+        assert_eq!(written(&thing), r#"{"Id":"","on":false}"#);
+        thing.count = -1;
+        thing.rest = Some(Vec::new());
+        assert_eq!(
+            written(&thing),
+            r#"{"Id":"","count":-1,"on":false,"rest":[]}"#
+        );
+    }
+}

@@ -373,11 +373,13 @@ impl Docker {
     }
 
     async fn create_container(&self, new: NewContainer<'_>) -> Result<String, EngineError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
+        #[derive(Default)]
         struct Created {
             id: String,
         }
+
+        fields!(Created { "Id" => id needed });
+
         let doing = format!("create container '{}'", new.name);
         let api = self.api().await?;
         let body = create_body_with(&new, api, &self.extra())

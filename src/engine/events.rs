@@ -1,11 +1,9 @@
 //! The engine's event stream.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::{Docker, unreachable};
+use crate::base::json::{Text, fields};
 use crate::base::percent::percent_encode_segment;
 use crate::http::client::Response;
 use crate::limits;
@@ -19,40 +17,40 @@ const WANTED: &str = "{\"type\":[\"container\",\"network\",\"volume\",\"image\"]
     \"pause\",\"unpause\",\"update\",\"health_status\",\"delete\",\"untag\",\
     \"connect\",\"disconnect\"]}";
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default)]
 struct Line<'a> {
-    #[serde(borrow)]
-    r#type: Cow<'a, str>,
-    #[serde(borrow)]
-    action: Cow<'a, str>,
-    #[serde(borrow)]
-    actor: Actor<'a>,
+    kind: Text<'a>,
+    action: Text<'a>,
+    actor: Option<Actor<'a>>,
 }
 
-#[derive(Deserialize)]
+fields!(Line<'de> { "Type" => kind needed, "Action" => action needed, "Actor" => actor needed });
+
+#[derive(Default)]
 struct Actor<'a> {
-    #[serde(borrow, rename = "ID")]
-    id: Cow<'a, str>,
-    #[serde(borrow, rename = "Attributes", default)]
+    id: Text<'a>,
     attributes: Attributes<'a>,
 }
 
-#[derive(Deserialize, Default)]
+fields!(Actor<'de> { "ID" => id needed, "Attributes" => attributes });
+
+#[derive(Default)]
 struct Attributes<'a> {
     /// Of a network: which container came to it or left it.
-    #[serde(borrow, default)]
-    container: Option<Cow<'a, str>>,
+    container: Option<Text<'a>>,
 }
+
+fields!(Attributes<'de> { container });
 
 impl From<Line<'_>> for EngineEvent {
     fn from(line: Line<'_>) -> EngineEvent {
         let is_tie = matches!(&*line.action, "connect" | "disconnect");
-        let container = line.actor.attributes.container.filter(|_| is_tie);
+        let actor = line.actor.unwrap_or_default();
+        let container = actor.attributes.container.filter(|_| is_tie);
         EngineEvent {
-            what: (&*line.r#type).into(),
+            what: (&*line.kind).into(),
             action: (&*line.action).into(),
-            id: (*container.unwrap_or(line.actor.id)).into(),
+            id: (*container.unwrap_or(actor.id)).into(),
         }
     }
 }

@@ -2,30 +2,29 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::frames::{Frames, Stream};
 use super::{Docker, unreachable};
+use crate::base::json::fields;
 use crate::base::percent::percent_encode_segment;
 use crate::http::client::Response;
 use crate::limits;
 use crate::world::engine::{EngineError, Kind};
 use crate::world::takeover::{Output, Start};
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default)]
 struct Made {
     id: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+fields!(Made { "Id" => id needed });
+
+#[derive(Default)]
 struct Ended {
-    #[serde(default)]
     running: bool,
-    #[serde(default)]
     exit_code: Option<i64>,
 }
+
+fields!(Ended { "Running" => running, "ExitCode" => exit_code });
 
 impl Docker {
     /// Runs a command in a container, without a terminal and with nothing to read, and waits
@@ -86,18 +85,21 @@ impl Docker {
     /// # Errors
     /// When the engine does not answer, or not properly.
     pub async fn start_of(&self, container: &str) -> Result<Option<Start>, EngineError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
+        #[derive(Default)]
         struct Looked {
             id: String,
-            state: State,
+            state: Option<State>,
         }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
+
+        fields!(Looked { "Id" => id needed, "State" => state needed });
+
+        #[derive(Default)]
         struct State {
-            #[serde(default)]
             started_at: String,
         }
+
+        fields!(State { "StartedAt" => started_at });
+
         let doing = format!("look at container '{container}'");
         let path = format!("/containers/{}/json", percent_encode_segment(container));
         let mut response = match self.call("GET", &path, None, &doing).await {
@@ -105,7 +107,7 @@ impl Docker {
             other => other?,
         };
         let Looked { id, state } = self.json(&mut response, &doing).await?;
-        let started_at = state.started_at;
+        let State { started_at } = state.unwrap_or_default();
         Ok(Some(Start(format!("{id} {started_at}"))))
     }
 

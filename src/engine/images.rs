@@ -1,9 +1,10 @@
 //! Images: list, inspect, pull, tag, remove.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::pull::Progress;
 use super::{Docker, failure, gone_is_done, one_line, unreachable};
+use crate::base::json::{fields, written};
 use crate::base::map::Map;
 use crate::base::percent::percent_encode_segment;
 use crate::limits;
@@ -21,15 +22,16 @@ pub struct Storage {
     pub cgroup: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default)]
 struct Listed {
     id: String,
-    #[serde(default)]
     repo_digests: Option<Vec<String>>,
-    #[serde(default)]
     repo_tags: Option<Vec<String>>,
 }
+
+fields!(Listed {
+    "Id" => id needed, "RepoDigests" => repo_digests, "RepoTags" => repo_tags,
+});
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -40,14 +42,15 @@ struct Inspected {
 }
 
 /// What is kept of an image's configuration, in our own spelling when written.
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all(deserialize = "PascalCase", serialize = "lowercase"))]
+#[derive(Default)]
 struct Config {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     cmd: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     labels: Option<Map<String, String>>,
 }
+
+fields!(Config { "Cmd" => cmd, "Labels" => labels });
+
+written!(Config { cmd, labels });
 
 impl Docker {
     pub(super) async fn list_images(&self) -> Result<Vec<ListedImage>, EngineError> {
@@ -114,14 +117,18 @@ impl Docker {
     /// # Errors
     /// When it does not answer.
     pub async fn storage(&self) -> Result<Storage, EngineError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
+        #[derive(Default)]
         struct Info {
             docker_root_dir: String,
-            #[serde(default)]
             driver: String,
             cgroup_version: Option<String>,
         }
+
+        fields!(Info {
+            "DockerRootDir" => docker_root_dir, "Driver" => driver,
+            "CgroupVersion" => cgroup_version,
+        });
+
         let doing = "ask the engine where it keeps images";
         let mut response = self.call("GET", "/info", None, doing).await?;
         let info: Info = self.json(&mut response, doing).await?;

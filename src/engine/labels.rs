@@ -1,7 +1,10 @@
 //! Labels on the engine's objects (state-engine 4.2, D-08, D-11).
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::base::json::{fields, from_str};
 
 /// Marks an object as made by this agent, and says what was asked for.
 pub const CONFIG: &str = "io.balena.private.config";
@@ -30,28 +33,28 @@ pub const UNKNOWN_RELEASE: &str = "10ca12e1ea5e";
 /// The form of what [`CONFIG`] holds. A new one re-creates everything.
 pub const FORMAT: u32 = 1;
 
-#[derive(Serialize, Deserialize)]
-struct Storage<T> {
-    format: u32,
-    config: T,
-}
-
 /// What [`CONFIG`] holds on a network or volume.
 #[must_use]
 pub fn storage_identity(config: &impl Serialize) -> String {
     // A plain structure with text keys: there is nothing that could fail.
-    serde_json::to_string(&Storage {
-        format: FORMAT,
-        config,
-    })
-    .unwrap_or_default()
+    let config = serde_json::to_string(config).unwrap_or_default();
+    format!("{{\"format\":{FORMAT},\"config\":{config}}}")
 }
+
+#[derive(Default)]
+struct Storage<'a> {
+    format: u32,
+    config: Option<&'a RawValue>,
+}
+
+fields!(Storage<'de> { format, config });
 
 /// Reads it back; `None` for another form.
 #[must_use]
 pub fn read_storage_identity<T: DeserializeOwned>(label: &str) -> Option<T> {
-    let storage: Storage<T> = crate::base::json::from_str(label).ok()?;
-    (storage.format == FORMAT).then_some(storage.config)
+    let Storage { format, config } = from_str(label).ok()?;
+    let config = config.filter(|_| format == FORMAT)?;
+    from_str(config.get()).ok()
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::base::json::fields;
 use crate::http::client::{Client, Endpoint, Request, Response, Timeouts};
 use crate::limits;
 use crate::model::ImageUri;
@@ -63,10 +63,12 @@ pub struct Docker {
 }
 
 /// What a refusal looks like.
-#[derive(Deserialize)]
+#[derive(Default)]
 struct Refused {
     message: String,
 }
+
+fields!(Refused { message needed });
 
 impl Docker {
     /// A client of the engine at `endpoint`. Connects when it is asked something.
@@ -133,21 +135,26 @@ impl Docker {
 
     /// Who answers.
     async fn version(&self) -> Result<EngineInfo, EngineError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
+        #[derive(Default)]
         struct Version {
             version: String,
             api_version: String,
-            #[serde(default)]
             platform: Option<Platform>,
-            #[serde(default)]
             components: Vec<Platform>,
         }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
+
+        fields!(Version {
+            "Version" => version needed, "ApiVersion" => api_version needed,
+            "Platform" => platform, "Components" => components,
+        });
+
+        #[derive(Default)]
         struct Platform {
             name: String,
         }
+
+        fields!(Platform { "Name" => name });
+
         let doing = "ask the engine for its version";
         let mut response = self.send("GET", "/version", None, &[], None, doing).await?;
         let version: Version = self.json(&mut response, doing).await?;
@@ -164,10 +171,8 @@ impl Docker {
         }
         let api = theirs.min(API_NEWEST);
         self.set_api(Some(api));
-        let platform = version
-            .platform
-            .filter(|platform| !platform.name.is_empty());
-        let name = platform.or_else(|| version.components.into_iter().next());
+        let mut names = version.platform.into_iter().chain(version.components);
+        let name = names.find(|platform| !platform.name.is_empty());
         let name = name.map_or_else(|| "unknown engine".to_owned(), |platform| platform.name);
         Ok(EngineInfo {
             name,

@@ -2,31 +2,31 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
-
 use super::container::objects::network_body;
 
 use super::{Docker, gone_is_done, labels};
+use crate::base::json::fields;
 use crate::base::map::Map;
 use crate::base::percent::percent_encode_segment;
 use crate::model::current::Network;
 use crate::model::{AppUuid, NetworkConfig, NetworkName};
 use crate::world::engine::{EngineError, Kind, Owned};
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default)]
 struct Listed {
     id: String,
     name: String,
-    #[serde(default)]
     labels: Option<Map<String, String>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+fields!(Listed { "Id" => id needed, "Name" => name needed, "Labels" => labels });
+
+#[derive(Default)]
 struct Created {
     id: String,
 }
+
+fields!(Created { "Id" => id needed });
 
 impl Docker {
     pub(super) async fn list_networks(

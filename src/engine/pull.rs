@@ -1,9 +1,6 @@
 //! Progress lines of a pull to percents of the whole. Pure (R-REG-AUTH-5).
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
-
+use crate::base::json::{Text, fields};
 use crate::base::map::Map;
 
 /// All layers of one pull.
@@ -23,34 +20,34 @@ struct Layer {
     is_done: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default)]
 struct Line<'a> {
-    #[serde(borrow, default)]
-    status: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
-    #[serde(default)]
+    status: Option<Text<'a>>,
+    id: Option<Text<'a>>,
     progress_detail: Option<Detail>,
-    #[serde(borrow, default)]
-    error: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    error: Option<Text<'a>>,
     error_detail: Option<ErrorDetail<'a>>,
 }
 
-#[derive(Deserialize)]
+fields!(Line<'de> {
+    "status" => status, "id" => id, "progressDetail" => progress_detail, "error" => error,
+    "errorDetail" => error_detail,
+});
+
+#[derive(Default)]
 struct Detail {
-    #[serde(default)]
     current: Option<i64>,
-    #[serde(default)]
     total: Option<i64>,
 }
 
-#[derive(Deserialize)]
+fields!(Detail { current, total });
+
+#[derive(Default)]
 struct ErrorDetail<'a> {
-    #[serde(borrow, default)]
-    message: Option<Cow<'a, str>>,
+    message: Option<Text<'a>>,
 }
+
+fields!(ErrorDetail<'de> { message });
 
 /// Layers that are kept apart; an image has some dozens.
 const LAYERS_MAX: usize = 512;
@@ -68,7 +65,7 @@ impl Progress {
             serde_json::from_slice(line).map_err(|err| format!("odd progress line: {err}"))?;
         let detail = line.error_detail.and_then(|detail| detail.message);
         if let Some(error) = detail.or(line.error) {
-            return Err(error.into_owned());
+            return Err(error.0.into_owned());
         }
         if let (Some(id), Some(status)) = (line.id, line.status) {
             self.layer(&id, &status, line.progress_detail.as_ref());

@@ -1,29 +1,28 @@
 //! Volumes: list, create, remove (state-engine 4.7).
 
-use serde::Deserialize;
-
 use super::container::objects::volume_body;
 
 use super::{Docker, gone_is_done, labels};
+use crate::base::json::fields;
 use crate::base::map::Map;
 use crate::base::percent::percent_encode_segment;
 use crate::model::{AppUuid, VolumeConfig, VolumeName};
 use crate::world::engine::{EngineError, FoundVolume, Kind};
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default)]
 struct List {
-    #[serde(default)]
     volumes: Option<Vec<Listed>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+fields!(List { "Volumes" => volumes });
+
+#[derive(Default)]
 struct Listed {
     name: String,
-    #[serde(default)]
     labels: Option<Map<String, String>>,
 }
+
+fields!(Listed { "Name" => name needed, "Labels" => labels });
 
 impl Docker {
     pub(super) async fn list_volumes(&self) -> Result<Vec<FoundVolume>, EngineError> {

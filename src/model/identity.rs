@@ -2,38 +2,52 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use crate::base::json::{Blank, fields, written};
 
 /// The identity. Upstream reads and writes the same document; it needs every key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     /// The device's uuid.
     pub uuid: String,
     /// The fleet's number at the backend.
-    #[serde(default)]
     pub fleet: Option<u32>,
     /// The device type's slug.
-    #[serde(default)]
     pub device_type: Option<String>,
     /// The backend.
     pub remote: RecordRemote,
 }
 
+fields!(Record { uuid needed, fleet, device_type, remote needed });
+
+written!(Record {
+    uuid always, fleet always, device_type always, remote always,
+});
+
 /// The backend's part of [`Record`].
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct RecordRemote {
     /// Its URL, with a slash where there is no path (R-URL-3).
     pub api_endpoint: String,
     /// The device's key. No `{:?}` shows it.
     pub api_key: String,
     /// How it is asked.
-    #[serde(default)]
     pub request: RecordRequest,
 }
 
+fields!(RecordRemote { api_endpoint needed, api_key needed, request });
+
+written!(RecordRemote {
+    api_endpoint always, api_key always, request always,
+});
+
+impl Blank for RecordRemote {
+    fn is_blank(&self) -> bool {
+        self.api_endpoint.is_empty()
+    }
+}
+
 /// Milliseconds that a start without options goes by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordRequest {
     /// One request in all.
     pub timeout: u64,
@@ -44,6 +58,17 @@ pub struct RecordRequest {
     /// Added at random.
     pub poll_max_jitter: u64,
 }
+
+fields!(RecordRequest {
+    timeout,
+    poll_interval,
+    poll_min_interval,
+    poll_max_jitter
+});
+
+written!(RecordRequest {
+    timeout always, poll_interval always, poll_min_interval always, poll_max_jitter always,
+});
 
 impl Default for RecordRequest {
     fn default() -> RecordRequest {

@@ -9,6 +9,7 @@ use super::{
     AppUuid, ImageUri, NetworkConfig, NetworkName, ReleaseUuid, ServiceConfig, ServiceName,
     VolumeConfig, VolumeName,
 };
+use crate::base::json::members;
 use crate::base::map::{Map, Set};
 
 /// The target of the whole device.
@@ -169,7 +170,7 @@ impl Strategy {
 }
 
 /// How one service depends on another (target-state 2.10).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Dependency {
     /// What has to be true of the other one.
     pub condition: Condition,
@@ -179,10 +180,15 @@ pub struct Dependency {
     pub required: bool,
 }
 
+members!(Dependency {
+    condition always, restart always, required always,
+});
+
 /// What has to be true of a dependency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Condition {
     /// It left the `created` state at least once.
+    #[default]
     #[serde(rename = "service_started")]
     Started,
     /// Its health check passes.

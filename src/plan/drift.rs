@@ -6,21 +6,26 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::board::Lane;
 use super::read::{app_dir, document};
 use super::work::Tools;
+use crate::base::json::{fields, written};
 use crate::base::map::{Map, Set};
 use crate::model::AppUuid;
 
 /// What one app's containers were like when it was at its target.
-#[derive(Serialize, Deserialize)]
+#[derive(Default)]
 struct Record {
     engine: String,
     /// By container id, in hex.
     containers: Map<String, String>,
 }
+
+fields!(Record { engine needed, containers });
+
+written!(Record {
+    engine always, containers always,
+});
 
 fn path(app: &AppUuid) -> String {
     format!("{}/fingerprints", app_dir(app))

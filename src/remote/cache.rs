@@ -10,34 +10,34 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::base::hash;
+use crate::base::json::{fields, written};
 use crate::limits;
 
 /// The highest number of a form that is read. This one goes without: upstream's has none.
 const FORMAT: u32 = 1;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default)]
 struct Entry<'a> {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     format: Option<u32>,
-    #[serde(default)]
     etag: Option<String>,
     /// Always there in this form.
-    #[serde(borrow, default)]
     value: Option<&'a RawValue>,
     /// SHA-256 of the value's bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
     /// The beginning of the key's hash.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     whose: Option<String>,
     /// Seconds since the epoch, for whoever looks at the file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     fetched: Option<i64>,
 }
+
+fields!(Entry<'de> { format, etag, value, sha256, whose, fetched });
+
+written!(Entry<'_> {
+    format, etag always, value always, sha256, whose, fetched,
+});
 
 /// Where the answer of this poll URL is kept.
 pub(super) fn file(dir: &Path, poll_url: &str) -> PathBuf {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::base::json::fields;
 use crate::base::map::Map;
 use crate::model::ImageUri;
 use crate::model::current::Identity;
@@ -68,17 +68,20 @@ pub fn identity(image: &ImageUri, config_json: &str) -> String {
 /// Reads the label [`CONFIG`]; `None` when it is not in today's shape.
 #[must_use]
 pub fn read_identity(text: &str) -> Option<Identity> {
-    #[derive(Deserialize)]
+    #[derive(Default)]
     struct Label<'a> {
         format: u32,
-        image: ImageUri,
-        #[serde(borrow)]
-        config: &'a RawValue,
+        image: Option<ImageUri>,
+        config: Option<&'a RawValue>,
     }
+
+    fields!(Label<'de> { format, image, config });
+
     let label: Label<'_> = crate::base::json::from_str(text).ok()?;
+    let (image, config) = (label.image?, label.config?);
     (label.format == FORMAT).then(|| Identity {
-        image: label.image,
-        config: Arc::from(label.config.get()),
+        image,
+        config: Arc::from(config.get()),
     })
 }
 

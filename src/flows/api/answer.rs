@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::base::json::fields;
 use crate::model::capability::Capability;
 
 /// One answer, ready to be written.
@@ -186,13 +187,14 @@ pub fn is_json(content_type: Option<&str>) -> bool {
 /// # Errors
 /// The message of the 400.
 pub fn update_body(body: &[u8]) -> Result<(bool, bool), String> {
-    #[derive(serde::Deserialize)]
+    #[derive(Default)]
     struct Body {
-        #[serde(default)]
         force: Option<Value>,
-        #[serde(default)]
         cancel: Option<Value>,
     }
+
+    fields!(Body { force, cancel });
+
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok((false, false));
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::base::date;
+use crate::base::json::written;
 use crate::base::map::Map;
 use crate::base::uptime::Uptime;
 use crate::model::current::{App, Container, Image};
@@ -34,35 +35,38 @@ impl Now {
     }
 }
 
-#[derive(Serialize)]
 struct StatusBody<'a> {
     status: UpdateStatus,
-    #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     backend: Option<&'a str>,
 }
 
-#[derive(Serialize)]
+written!(StatusBody<'_> {
+    status always, since, reason, backend,
+});
+
 struct DeviceBody<'a> {
     uuid: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     images: Map<&'a str, ImageBody<'a>>,
     apps: Map<&'a str, AppBody<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<HostBody<'a>>,
 }
 
-#[derive(Serialize)]
+written!(DeviceBody<'_> {
+    uuid always, name, images always, apps always, host,
+});
+
 struct HostBody<'a> {
     meta: MetaBody<'a>,
     releases: Map<&'a str, HostReleaseBody<'a>>,
 }
 
-#[derive(Serialize)]
+written!(HostBody<'_> {
+    meta always, releases always,
+});
+
 struct HostReleaseBody<'a> {
     app: &'a str,
     image: &'a str,
@@ -70,49 +74,60 @@ struct HostReleaseBody<'a> {
     updater: &'a str,
     status: host::Status,
     install_attempts: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<HostDetailBody<'a>>,
 }
 
+written!(HostReleaseBody<'_> {
+    app always, image always, build always, updater always, status always,
+    install_attempts always, detail,
+});
+
 /// Only with `?detail=true` (D-28a).
-#[derive(Serialize)]
 struct HostDetailBody<'a> {
     /// What it waits for, or why it is not done, in one line.
-    #[serde(skip_serializing_if = "Option::is_none")]
     waits_for: Option<&'a str>,
     last_error: Option<&'a str>,
     last_attempt: Option<String>,
 }
 
-#[derive(Serialize)]
+written!(HostDetailBody<'_> {
+    waits_for, last_error always, last_attempt always,
+});
+
 struct MetaBody<'a> {
     name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     build: Option<&'a str>,
 }
 
-#[derive(Serialize)]
+written!(MetaBody<'_> {
+    name always, version, build,
+});
+
 struct ImageBody<'a> {
     oci_id: Option<&'a str>,
     download_progress: u8,
     config: &'a RawValue,
 }
 
-#[derive(Serialize)]
+written!(ImageBody<'_> {
+    oci_id always, download_progress always, config always,
+});
+
 struct AppBody<'a> {
     id: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     locked: bool,
     lockfiles: Vec<String>,
     releases: Map<&'a str, ReleaseBody<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     rejected_release: Option<&'a str>,
 }
 
-#[derive(Serialize, Default)]
+written!(AppBody<'_> {
+    id always, name, locked always, lockfiles always, releases always, rejected_release,
+});
+
+#[derive(Default)]
 struct ReleaseBody<'a> {
     installed: bool,
     services: Map<&'a str, ServiceBody<'a>>,
@@ -120,32 +135,39 @@ struct ReleaseBody<'a> {
     volumes: Map<&'a str, VolumeBody<'a>>,
 }
 
-#[derive(Serialize)]
+written!(ReleaseBody<'_> {
+    installed always, services always, networks always, volumes always,
+});
+
 struct ServiceBody<'a> {
     id: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
     oci: Option<ContainerBody<'a>>,
     installing: bool,
     started: bool,
     image: &'a str,
     config: Box<RawValue>,
     depends_on: &'a Map<ServiceName, Dependency>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<DetailBody<'a>>,
 }
 
+written!(ServiceBody<'_> {
+    id always, oci, installing always, started always, image always, config always,
+    depends_on always, detail,
+});
+
 /// Only with `?detail=true` (D-28a).
-#[derive(Serialize)]
 struct DetailBody<'a> {
     /// What it waits for, in one line; absent when it waits for nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
     waits_for: Option<String>,
     last_error: Option<&'a str>,
     failures: u32,
     next_try: Option<String>,
 }
 
-#[derive(Serialize)]
+written!(DetailBody<'_> {
+    waits_for, last_error always, failures always, next_try always,
+});
+
 struct ContainerBody<'a> {
     name: &'a str,
     created: &'a str,
@@ -154,17 +176,27 @@ struct ContainerBody<'a> {
     health: Health,
 }
 
-#[derive(Serialize)]
+written!(ContainerBody<'_> {
+    name always, created always, status always, exit_code always, health always,
+});
+
 struct NetworkBody<'a> {
     oci_name: &'a str,
     config: NetworkConfig,
 }
 
-#[derive(Serialize)]
+written!(NetworkBody<'_> {
+    oci_name always, config always,
+});
+
 struct VolumeBody<'a> {
     oci_name: &'a str,
     config: VolumeConfig,
 }
+
+written!(VolumeBody<'_> {
+    oci_name always, config always,
+});
 
 fn bytes(body: &impl Serialize) -> Vec<u8> {
     // Maps with text keys and plain values: there is nothing that could fail.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::base::json::{Blank, written};
 use crate::base::map::{Map, Set};
 use crate::model::current::{App, Container};
 use crate::model::status::ContainerStatus;
@@ -11,26 +12,33 @@ use crate::plan::board::{Board, Lane};
 use crate::plan::host::Status;
 use crate::plan::rules::{self, Situation};
 
-#[derive(Serialize)]
 struct AppReport<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
     release_uuid: Option<&'a str>,
     releases: Map<&'a str, ReleaseReport<'a>>,
 }
 
-#[derive(Serialize)]
+written!(AppReport<'_> {
+    release_uuid, releases always,
+});
+
 struct ReleaseReport<'a> {
     update_status: Progress,
     services: Map<&'a str, ServiceReport>,
 }
 
-#[derive(Serialize)]
+written!(ReleaseReport<'_> {
+    update_status always, services always,
+});
+
 struct ServiceReport {
     image: String,
     status: &'static str,
-    #[serde(skip_serializing_if = "Progressed::is_untold")]
     download_progress: Progressed,
 }
+
+written!(ServiceReport {
+    image always, status always, download_progress,
+});
 
 /// How far a download is.
 #[derive(Serialize, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +50,8 @@ enum Progressed {
     Untold,
 }
 
-impl Progressed {
-    fn is_untold(&self) -> bool {
+impl Blank for Progressed {
+    fn is_blank(&self) -> bool {
         *self == Progressed::Untold
     }
 }

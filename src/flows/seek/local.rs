@@ -2,10 +2,10 @@
 //!
 //! An edit lives until the backend's target changes (local-api 1.7).
 
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::base::hash;
+use crate::base::json::{fields, written};
 use crate::base::map::Set;
 use crate::intake;
 use crate::model::AppUuid;
@@ -13,13 +13,18 @@ use crate::model::target::DeviceTarget;
 use crate::plan::work::Tools;
 use crate::world::store::StoreError;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default)]
 struct Edit<'a> {
     uuid: String,
     /// The body as it came in; `None`: the app was deleted.
-    #[serde(borrow)]
     app: Option<&'a RawValue>,
 }
+
+fields!(Edit<'de> { uuid needed, app });
+
+written!(Edit<'_> {
+    uuid always, app always,
+});
 
 fn path(uuid: &str) -> String {
     format!("local/{}", hash::sha256_hex(uuid.as_bytes()))

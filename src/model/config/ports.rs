@@ -2,28 +2,33 @@
 
 use std::net::IpAddr;
 
+use crate::base::json::members;
+
 use serde::{Deserialize, Serialize};
 
 /// One container port on one host port (target-state 2.16). Ordered as the engine is told.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortMapping {
     /// The port in the container.
     pub target: u16,
     /// Its protocol.
     pub protocol: Protocol,
     /// The port on the host; `None`: one that the engine picks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<u16>,
     /// The address on the host; `None`: all of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<IpAddr>,
 }
 
+members!(PortMapping {
+    target always, protocol always, published, host_ip,
+});
+
 /// What a port speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum Protocol {
+    #[default]
     Tcp,
     Udp,
 }
