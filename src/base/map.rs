@@ -98,11 +98,19 @@ impl<K, V> Map<K, V> {
         self.0.retain_mut(|(key, value)| keep(key, value));
     }
 
-    /// Room for one more, with less to spare than a vector takes: most are never added to.
-    fn grow(&mut self) {
+    /// Puts a pair at its place, with less to spare than a vector takes: most are never added to.
+    // Not inlined, so that those of pairs of one size are one.
+    #[inline(never)]
+    fn put(&mut self, at: usize, pair: (K, V)) {
         if self.0.len() == self.0.capacity() {
             self.0.reserve_exact(1 + self.0.len() / 2);
         }
+        self.0.insert(at, pair);
+    }
+
+    /// Puts a pair at the end.
+    fn push(&mut self, pair: (K, V)) {
+        self.put(self.0.len(), pair);
     }
 }
 
@@ -156,8 +164,7 @@ impl<K: Ord, V> Map<K, V> {
         match self.find(&key) {
             Ok(at) => Some(std::mem::replace(&mut self.0[at].1, value)),
             Err(at) => {
-                self.grow();
-                self.0.insert(at, (key, value));
+                self.put(at, (key, value));
                 None
             }
         }
@@ -184,8 +191,7 @@ impl<K: Ord, V> Map<K, V> {
         let at = match self.find(&key) {
             Ok(at) => at,
             Err(at) => {
-                self.grow();
-                self.0.insert(at, (key, value()));
+                self.put(at, (key, value()));
                 at
             }
         };
@@ -202,16 +208,10 @@ impl<K: Ord, V> Map<K, V> {
 
     /// Of pairs in any order; of a repeated key the last one counts.
     fn sorted(mut pairs: Vec<(K, V)>) -> Self {
-        if !pairs.is_sorted_by(|(one, _), (other, _)| one < other) {
-            let mut places = places(pairs.len(), &|one, other| pairs[one].0.cmp(&pairs[other].0));
-            for at in 0..pairs.len() {
-                while places[at] != at {
-                    let to = places[at];
-                    pairs.swap(at, to);
-                    places.swap(at, to);
-                }
-            }
-            pairs.dedup_by(|(one, _), (other, _)| one == other);
+        let compare = |one: usize, other: usize| pairs[one].0.cmp(&pairs[other].0);
+        if let Some((places, different)) = places(pairs.len(), &compare) {
+            arrange(&mut pairs, places);
+            pairs.truncate(different);
             // Of many that were one little is left, for as long as the map is.
             pairs.shrink_to_fit();
         }
@@ -219,16 +219,46 @@ impl<K: Ord, V> Map<K, V> {
     }
 }
 
-/// Where each of so many goes when they are sorted; of equal ones the last goes first. One for all
-/// types: a sort of its own for each is much code.
-fn places(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
+/// Where each of so many goes when they are sorted, and how many of them are different: of equal
+/// ones the last one's place is among these, and the others' behind. `None` when they are sorted,
+/// and all are different. One for all types: a sort of its own for each is much code.
+fn places(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Option<(Vec<usize>, usize)> {
+    if (1..count).all(|at| compare(at - 1, at).is_lt()) {
+        return None;
+    }
     let mut order: Vec<usize> = (0..count).collect();
     order.sort_unstable_by(|one, other| compare(*one, *other).then(other.cmp(one)));
+    let is_first = |at: usize| at == 0 || compare(order[at - 1], order[at]).is_ne();
+    let different = (0..count).filter(|at| is_first(*at)).count();
     let mut places = vec![0; count];
-    for (place, from) in order.into_iter().enumerate() {
-        places[from] = place;
+    let (mut ahead, mut behind) = (0, different);
+    for (at, from) in order.iter().enumerate() {
+        let next = if is_first(at) {
+            &mut ahead
+        } else {
+            &mut behind
+        };
+        places[*from] = *next;
+        *next += 1;
     }
-    places
+    Some((places, different))
+}
+
+/// Moves each to its place.
+fn arrange<T>(list: &mut [T], mut places: Vec<usize>) {
+    for at in 0..places.len() {
+        while places[at] != at {
+            let to = places[at];
+            exchange(list, at, to);
+            places.swap(at, to);
+        }
+    }
+}
+
+/// A function of its own, so that those of types of one size are one.
+#[inline(never)]
+fn exchange<T>(list: &mut [T], one: usize, other: usize) {
+    list.swap(one, other);
 }
 
 impl<K, V> Default for Map<K, V> {
@@ -247,8 +277,7 @@ impl<K: Ord, V> FromIterator<(K, V)> for Map<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let mut all = Map::new();
         for pair in pairs {
-            all.grow();
-            all.0.push(pair);
+            all.push(pair);
         }
         Map::sorted(all.0)
     }
@@ -356,8 +385,7 @@ impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Visitor<'de> for Pairs
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut all = Map::new();
         while let Some(pair) = members.next_entry()? {
-            all.grow();
-            all.0.push(pair);
+            all.push(pair);
         }
         Ok(Map::sorted(all.0))
     }
@@ -539,6 +567,21 @@ mod tests {
         assert_eq!(Map::from(pairs), [("a", 2), ("b", 3)].into_iter().collect());
         let large: Map<u32, u32> = (0..10_000).rev().map(|key| (key, key)).collect();
         assert!(large.keys().copied().eq(0..10_000));
+    }
+
+    #[test]
+    fn whatever_is_collected_is_what_a_tree_makes_of_it() {
+        let mut random = fastrand::Rng::with_seed(8);
+        for _ in 0..2000 {
+            let most = random.u8(1..40);
+            let pairs: Vec<(String, usize)> = (0..random.usize(..40))
+                .map(|at| (random.u8(..most).to_string(), at))
+                .collect();
+            let tree: BTreeMap<String, usize> = pairs.iter().cloned().collect();
+            let map = Map::from(pairs.clone());
+            assert!(map.iter().eq(tree.iter()), "{pairs:?}: {map:?}");
+            assert_eq!(map, pairs.into_iter().collect());
+        }
     }
 
     /// What was filled one by one has less than half of it to spare.
