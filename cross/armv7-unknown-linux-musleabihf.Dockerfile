@@ -1,5 +1,5 @@
 # armv7-unknown-linux-musleabihf: 32-bit ARM boards with hardware floating point.
-# NOT VERIFIED here, see Cross.toml. The base is cross's own image for this target, which cross names by itself; it has
+# What of it was tried: README.md. The base is cross's own image for this target, which cross names by itself; it has
 # the C compiler for the TLS crypto's assembly, and the emulator for tests. To pin it, put its digest here:
 #   FROM name@sha256:...
 ARG CROSS_BASE_IMAGE
