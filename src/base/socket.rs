@@ -1,9 +1,10 @@
 //! A connected socket, TCP or Unix.
 //!
 //! `async-io` by itself tries each read first and waits then. Whoever has just written waits for
-//! the other side: here that read waits at once, which is a system call less for each message.
-//! Once only: what its reactor tells of an event does not end a wait that began in the same round,
-//! so whoever is woken tries, or might be woken for ever.
+//! the other side: here that read waits at once, and whoever was woken asks `async-io` before the
+//! system, so that a message takes no read that finds nothing. What `async-io` tells of an event
+//! does not end a wait that began in the same round of its reactor, though: whoever is woken and
+//! told of nothing tries nevertheless, or might be woken for ever.
 
 use std::io::{self, IoSlice};
 use std::mem;
@@ -22,6 +23,8 @@ pub struct Socket {
     io: Async<OwnedFd>,
     /// Written to, and neither read from nor waited for since.
     is_answer_due: bool,
+    /// Something to read was waited for, and is still.
+    is_waiting: bool,
 }
 
 impl Socket {
@@ -34,6 +37,7 @@ impl Socket {
         Ok(Socket {
             io,
             is_answer_due: false,
+            is_waiting: false,
         })
     }
 
@@ -47,6 +51,19 @@ impl Socket {
     pub fn is_silent(&self) -> bool {
         let mut byte = [0];
         recv(self.io.get_ref(), &mut byte, RecvFlags::PEEK) == Err(Errno::AGAIN)
+    }
+}
+
+impl Socket {
+    /// What is there now; `None` when it has to be waited for.
+    fn received(&self, buf: &mut [u8]) -> Option<io::Result<usize>> {
+        loop {
+            let got = recv(self.io.get_ref(), &mut *buf, RecvFlags::empty());
+            match tried(got.map(|(got, _)| got)) {
+                Some(Err(err)) if err.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
     }
 }
 
@@ -64,17 +81,25 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        let (was_waiting, is_due) = (self.is_waiting, mem::take(&mut self.is_answer_due));
+        let mut is_told = !was_waiting && !is_due;
         loop {
-            if !mem::take(&mut self.is_answer_due) {
-                let got = recv(self.io.get_ref(), &mut *buf, RecvFlags::empty());
-                match tried(got.map(|(got, _)| got)) {
-                    Some(Err(err)) if err.kind() == io::ErrorKind::Interrupted => continue,
-                    Some(done) => return Poll::Ready(done),
-                    None => {}
-                }
+            if is_told && let Some(done) = self.received(buf) {
+                self.is_waiting = false;
+                return Poll::Ready(done);
             }
-            ready!(self.io.poll_readable(cx))?;
+            is_told = self.io.poll_readable(cx)?.is_ready();
+            if !is_told {
+                break;
+            }
         }
+        // Woken, maybe, and not told.
+        if was_waiting && let Some(done) = self.received(buf) {
+            self.is_waiting = false;
+            return Poll::Ready(done);
+        }
+        self.is_waiting = true;
+        Poll::Pending
     }
 }
 
