@@ -88,10 +88,11 @@ fn answer(manager: &mut Manager, call: &Message) -> Result<Message, Malformed> {
         }
         "GetUnit" => {
             let name = call.body("s")?.str()?;
-            Ok(match manager.units.contains_key(name) {
-                true => Message::reply(call).with("o", &mut |out| out.str(&unit_path(name))),
-                false => no_unit(name),
-            })
+            if !manager.units.contains_key(name) {
+                return Ok(no_unit(name));
+            }
+            manager.note(&format!("look at {name}"));
+            Ok(Message::reply(call).with("o", &mut |out| out.str(&unit_path(name))))
         }
         "StartUnit" | "StopUnit" | "RestartUnit" => {
             let name = call.body("ss")?.str()?;

@@ -4,8 +4,9 @@
 //!
 //! `DIR/NAME.service` is a unit that is there: its first line is `oneshot` (its start is over when
 //! it ends) or `simple`, the rest a shell script. FILE gets a line for every unit that is started
-//! or stopped and for every `Reboot` and `PowerOff`. `--forgetful` forgets a unit that ended well
-//! at once, as a manager does for which `RemainAfterExit` is not set. `--refuse`: nobody may reboot.
+//! or stopped, for each look at one that is there, and for every `Reboot` and `PowerOff`.
+//! `--forgetful` forgets a unit that ended well at once, as a manager does for which
+//! `RemainAfterExit` is not set. `--refuse`: nobody may reboot.
 //! Ends with the bus.
 
 use std::path::PathBuf;
