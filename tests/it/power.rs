@@ -111,7 +111,7 @@ fn try_all(
     fs::remove_dir_all(counted).unwrap();
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..workers() {
             scope.spawn(|| {
                 while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let dir = before.with_extension(unique(fault));
@@ -130,6 +130,13 @@ fn try_all(
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     faults.len()
+}
+
+/// As many as the harness was told to run tests at once. One under emulation: a process that is
+/// forked while another thread of the emulator holds a lock of its C library waits for that for ever.
+fn workers() -> usize {
+    let told = std::env::var("RUST_TEST_THREADS");
+    told.ok().and_then(|told| told.parse().ok()).unwrap_or(2)
 }
 
 fn unique(fault: &Fault) -> String {
