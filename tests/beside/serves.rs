@@ -1,5 +1,8 @@
 //! What the legacy supervisor gets as its target (R-INT-*), and a whole cycle of it.
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use crate::bytes::Reply;
@@ -221,4 +224,68 @@ fn s_tko_19_a_failed_takeover_is_no_end_where_an_earlier_one_was_done() {
     let said = std::fs::read_to_string(dir.0.join("log")).unwrap();
     assert!(said.contains("the takeover failed: "), "{said}");
     assert!(said.contains("going on with what an earlier"), "{said}");
+}
+
+/// What the `gzip` of this machine makes of it.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut child = Command::new("gzip")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It reads all of this before it has more to say than a pipe holds.
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    child.wait_with_output().unwrap().stdout
+}
+
+#[test]
+fn d_24_s_rep_19_a_report_loses_its_apps_compressed_or_not() {
+    let backend = Backend::start();
+    backend.target(&json!({}));
+    let url = format!("http://{}", backend.address);
+    let legacy = format!("http://{}", free());
+    let agent = Agent::start_at(&free(), &url, &legacy, &["--user-apps", "on"]);
+    let report = |port: u16, coding: &str, body: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let report = json!({UUID: {"api_port": port, "apps": {"a1": {"releases": {}}}}});
+        let body = body(report.to_string().as_bytes());
+        let head = format!(
+            "PATCH /device/v3/state HTTP/1.1\nHost: h\n{SUPERVISOR}Authorization: Bearer {KEY}\n\
+             {coding}Content-Type: application/json\nContent-Length: {}\nConnection: close\n\n",
+            body.len()
+        );
+        agent
+            .tcp
+            .says(&[head.replace('\n', "\r\n").as_bytes(), &body].concat())
+    };
+    let is_told = |port: u16| {
+        let all = backend.control("GET", "reports", &Value::Null);
+        let found = all.as_array().unwrap().iter();
+        let mut found = found.filter(|report| report[UUID]["api_port"] == port);
+        assert!(found.all(|report| report[UUID]["apps"].is_null()), "{all}");
+        all.to_string().contains(&format!("\"api_port\":{port}"))
+    };
+    let plain = |text: &[u8]| text.to_vec();
+    let coded = "Content-Encoding: gzip\n";
+    // Its key is known once it runs.
+    // The device's key is known once the agent runs.
+    until("a report", || {
+        (report(1, "", &plain).status == 200).then_some(())
+    });
+    assert_eq!(report(2, coded, &gzip).status, 200);
+    assert_eq!(report(3, "Content-Encoding: X-GZIP\n", &gzip).status, 200);
+    assert!((1..=3).all(is_told));
+    // What is none, too much of it, and what nobody here can read.
+    let spaced = |text: &[u8]| gzip(&[text, &vec![b' '; 513 * 1024]].concat());
+    assert_eq!(report(4, coded, &plain).status, 400);
+    assert_eq!(
+        report(4, coded, &|text| gzip(text)[..30].to_vec()).status,
+        400
+    );
+    assert_eq!(report(4, coded, &spaced).status, 413);
+    let refused = report(4, "Content-Encoding: br\n", &plain);
+    assert_eq!(
+        (refused.status, refused.all("accept-encoding")),
+        (415, vec!["gzip"])
+    );
+    assert!(!is_told(4));
 }

@@ -16,6 +16,7 @@ use crate::flows::legacy::desk::{Desk, Fetched};
 use crate::flows::legacy::transfer::without_apps;
 use crate::http::body::Body;
 use crate::http::client::{Client, Piece, Request, Response, Source};
+use crate::http::gzip::BadGzip;
 use crate::http::head::{Fields, decimal, put_field};
 use crate::http::server::{BodyError, Error, ErrorKind, Exchange};
 use crate::limits;
@@ -23,6 +24,7 @@ use crate::world::clock::Clock;
 use crate::world::legacy::Legacy;
 
 pub mod caller;
+pub mod coded;
 pub mod fields;
 
 use caller::{Errand, bearer, errand};
@@ -202,15 +204,28 @@ impl Proxy {
 
     /// Its report, without the apps: those are ours to report (D-24).
     async fn report(&self, exchange: &mut Exchange<'_>, cloud: &Upstream) -> Result<(), Error> {
-        let coding = exchange.header("content-encoding");
-        if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
-            let plain = [("Accept-Encoding", "identity")];
-            return exchange.respond(415, &plain, b"").await;
-        }
-        let body = match exchange.body(limits::PROXY_REPORT_BYTES_MAX).await {
-            Ok(body) => body,
-            Err(BodyError::TooLarge) => return say(exchange, 413, "The report is too long").await,
-            Err(BodyError::Broken) => {
+        let coding = exchange.header("content-encoding").unwrap_or_default();
+        let is_coded = match &*coding.to_ascii_lowercase() {
+            "" | "identity" => false,
+            "gzip" | "x-gzip" => true,
+            _ => {
+                log::warn!("a report of the legacy supervisor is refused: neither plain nor gzip");
+                let known = [("Accept-Encoding", "gzip")];
+                return exchange.respond(415, &known, b"").await;
+            }
+        };
+        let max = limits::PROXY_REPORT_BYTES_MAX;
+        let body = match exchange.body(max).await {
+            // As with the backend the limit is that of what it means.
+            Ok(body) if is_coded => coded::plain(&body, max),
+            Ok(body) => Ok(Some(body)),
+            Err(BodyError::TooLarge) => Ok(None),
+            Err(BodyError::Broken) => Err(BadGzip),
+        };
+        let body = match body {
+            Ok(Some(body)) => body,
+            Ok(None) => return say(exchange, 413, "The report is too long").await,
+            Err(BadGzip) => {
                 return say(exchange, 400, "The body is cut short or malformed").await;
             }
         };
@@ -278,7 +293,7 @@ impl Proxy {
             ("", target) => target.into_owned(),
             (base, target) => format!("{base}{target}"),
         };
-        let lines = self.lines(exchange);
+        let lines = self.lines(exchange, body.is_some());
         let is_whole = body.is_some() || exchange.framing() == Body::None;
         let upgrade = (is_whole && exchange.is_upgrade()).then(|| exchange.header("upgrade"));
         let upgrade = upgrade.flatten().map(str::to_owned);
@@ -322,14 +337,16 @@ impl Proxy {
         }
     }
 
-    /// The request's field lines as they are passed on.
-    fn lines(&self, exchange: &Exchange<'_>) -> Vec<u8> {
+    /// The request's field lines as they are passed on; `is_ours`: with a body of ours, which
+    /// has no coding.
+    fn lines(&self, exchange: &Exchange<'_>, is_ours: bool) -> Vec<u8> {
         let is_counted = exchange.method() == "OPTIONS";
         let hops = is_counted.then(|| exchange.header("max-forwards"));
         let hops: Option<u32> = hops.flatten().and_then(|hops| hops.parse().ok());
-        let without: &[&str] = match hops {
-            Some(_) => &["expect", "max-forwards"],
-            None => &["expect"],
+        let without: &[&str] = match (hops, is_ours) {
+            (Some(_), _) => &["expect", "max-forwards"],
+            (None, true) => &["expect", "content-encoding"],
+            (None, false) => &["expect"],
         };
         let mut lines = end_to_end(exchange.fields(), without);
         if let Some(hops) = hops {
