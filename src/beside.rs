@@ -94,6 +94,12 @@ impl Beside {
         is_done
     }
 
+    /// Removes images that came by us and that it has no use for, once it has applied its
+    /// target, where user apps are its own.
+    pub async fn clean(&self, tools: &Tools) {
+        back::clean(&self.desk, tools).await;
+    }
+
     /// Lays out its targets, where user apps are ours (D-08). Never ends.
     pub fn transfer(&self, tools: &Tools) -> impl Future<Output = ()> + use<> {
         transfer::run(self.desk.clone(), tools.clone())

@@ -338,7 +338,7 @@ impl Agent {
                 true => future::or(hands, beside.transfer(&self.tools)).await,
                 false => {
                     beside.is_given_back.wait().await;
-                    hands.await;
+                    future::zip(hands, beside.clean(&self.tools)).await;
                 }
             }
         }

@@ -86,7 +86,7 @@ impl Remote for Scripted {
     }
 }
 
-fn tools(world: &World) -> Tools {
+pub(super) fn tools(world: &World) -> Tools {
     let shared = Arc::new(world.clone());
     Tools {
         engine: shared.clone(),
@@ -116,7 +116,12 @@ fn timing(interval_min: Duration) -> Timing {
 }
 
 /// Lets a flow run until `until`; `each` sees every moment before it goes on.
-fn live(world: &World, flow: impl Future<Output = ()>, until: Uptime, each: impl Fn(&World)) {
+pub(super) fn live(
+    world: &World,
+    flow: impl Future<Output = ()>,
+    until: Uptime,
+    each: impl Fn(&World),
+) {
     let mut flow = pin!(flow);
     loop {
         each(world);
@@ -138,7 +143,7 @@ fn later(wish: Option<Duration>) -> RemoteError {
     }
 }
 
-fn document(apps: &Value) -> Arc<[u8]> {
+pub(super) fn document(apps: &Value) -> Arc<[u8]> {
     let text = json!({DEVICE: {"name": "x", "config": {}, "apps": apps}}).to_string();
     text.into_bytes().into()
 }

@@ -12,8 +12,85 @@ use crate::model::target::{AppRelease, DeviceTarget};
 use crate::world::engine::Kind;
 use crate::world::store::StoreError;
 
+/// What this agent pulled, one document an image.
+const PULLED: &str = "pulled";
+/// The same, while a legacy supervisor may have a use for it (D-08).
+const LENT: &str = "lent";
+
 fn document(uri: &ImageUri) -> String {
-    format!("pulled/{}", hash::sha256_hex(uri.as_str().as_bytes()))
+    format!("{PULLED}/{}", hash::sha256_hex(uri.as_str().as_bytes()))
+}
+
+/// What was pulled is not clean-up's any more, until a legacy supervisor has looked what it
+/// has a use for.
+pub async fn lend(tools: &Tools) {
+    rename(tools, PULLED, LENT).await;
+}
+
+/// What was lent is clean-up's again.
+pub async fn take_back(tools: &Tools) {
+    rename(tools, LENT, PULLED).await;
+}
+
+/// Each is there under one of the names at least, whatever happens meanwhile.
+async fn rename(tools: &Tools, from: &str, to: &str) {
+    for name in tools.store.list(from).await.unwrap_or_default() {
+        let (old, new) = (format!("{from}/{name}"), format!("{to}/{name}"));
+        let moved = async {
+            if let Some(bytes) = tools.store.get(&old).await? {
+                tools.store.put(&new, &bytes).await?;
+            }
+            tools.store.delete(&old).await
+        };
+        if let Err(error) = moved.await {
+            log::warn!("{error}");
+        }
+    }
+}
+
+/// A legacy supervisor has settled with a target that names these images. They are its own
+/// now, and so is what a container still uses; the rest of what was lent is removed.
+pub async fn drop_lent(tools: &Tools, wanted: &Set<ImageUri>) -> Left {
+    let mut left = Left::Nothing;
+    let names = match tools.store.list(LENT).await {
+        Ok(names) => names,
+        Err(error) => {
+            log::warn!("images are not cleaned up: {error}");
+            return Left::Failed;
+        }
+    };
+    for name in names {
+        let path = format!("{LENT}/{name}");
+        let Some(uri) = named(tools, &path).await else {
+            continue;
+        };
+        if tools.board.look(|board| used(board).contains(&uri)) {
+            left = left.max(Left::InUse);
+            continue;
+        }
+        let is_its = wanted.contains(&uri)
+            || match remove(tools, &uri, &path).await {
+                Left::Nothing => continue,
+                Left::InUse => true,
+                Left::Failed => false,
+            };
+        if !is_its || tools.store.delete(&path).await.is_err() {
+            left = Left::Failed;
+        }
+    }
+    left
+}
+
+/// The image of such a document.
+async fn named(tools: &Tools, path: &str) -> Option<ImageUri> {
+    let bytes = tools.store.get(path).await.ok()??;
+    let text = std::str::from_utf8(&bytes).ok();
+    let uri = text.and_then(|text| ImageUri::parse(text).ok());
+    if uri.is_none() {
+        log::warn!("document '{path}' names no image and is set aside");
+        let _ = tools.store.quarantine(path).await;
+    }
+    uri
 }
 
 /// Writes down that this image is ours to remove one day. What cannot be written is tried
@@ -115,7 +192,7 @@ pub enum Left {
 /// Removes what was pulled by this agent and is used by no container and no target (FD-09).
 pub async fn sweep(tools: &Tools) -> Left {
     remember_again(tools).await;
-    let names = match tools.store.list("pulled").await {
+    let names = match tools.store.list(PULLED).await {
         Ok(names) => names,
         Err(error) => {
             log::warn!("images are not cleaned up: {error}");
@@ -127,16 +204,8 @@ pub async fn sweep(tools: &Tools) -> Left {
         false => Left::Failed,
     };
     for name in names {
-        let path = format!("pulled/{name}");
-        let Ok(Some(bytes)) = tools.store.get(&path).await else {
-            continue;
-        };
-        let uri = std::str::from_utf8(&bytes)
-            .ok()
-            .and_then(|text| ImageUri::parse(text).ok());
-        let Some(uri) = uri else {
-            log::warn!("document '{path}' names no image and is set aside");
-            let _ = tools.store.quarantine(&path).await;
+        let path = format!("{PULLED}/{name}");
+        let Some(uri) = named(tools, &path).await else {
             continue;
         };
         // A newer target may have come in meanwhile.

@@ -1,18 +1,23 @@
 //! Gives user apps back to the legacy supervisor after this agent ran them (D-08): what it made
-//! for them goes, by the ordinary way and under update locks; volumes stay.
+//! for them goes, by the ordinary way and under update locks; volumes stay. Images stay until it
+//! has applied its target: what it found of them is its own, what nobody uses is removed.
 
 use std::sync::Arc;
 
 use futures_lite::future;
 
 use super::desk::Desk;
+use crate::base::map::Set;
+use crate::flows::contract_facts;
 use crate::flows::seek::seeker::Options;
 use crate::flows::seek::{self, Mailbox, events, local};
 use crate::intake;
-use crate::model::NetworkName;
+use crate::limits;
 use crate::model::status::UpdateStatus;
-use crate::model::target::DeviceTarget;
+use crate::model::target::{AppRelease, DeviceTarget};
+use crate::model::{ImageUri, NetworkName};
 use crate::plan::board::{Board, Part};
+use crate::plan::sweep::{self, Left};
 use crate::plan::work::{Cancel, Tools};
 
 /// Says that user apps were this agent's. Written before the first of them is made.
@@ -21,6 +26,7 @@ const WHY: &str = "user apps go back to the legacy supervisor";
 
 /// Writes down that there will be something to give back.
 pub async fn remember(tools: &Tools) {
+    sweep::take_back(tools).await;
     if !matches!(tools.store.get(DOCUMENT).await, Ok(Some(_)))
         && let Err(error) = tools.store.put(DOCUMENT, b"on").await
     {
@@ -54,8 +60,8 @@ pub async fn give(desk: &Desk, tools: &Tools, mailbox: Arc<Mailbox>, stop: &Canc
         tools.clock.now(),
         (UpdateStatus::ApplyingChanges, WHY),
     );
-    // It is to find them where they are.
-    forget_images(tools).await;
+    // It is to find its images where they are.
+    sweep::lend(tools).await;
     let cancel = true;
     let options = Options {
         cancel,
@@ -127,13 +133,39 @@ fn is_gone(board: &Board) -> bool {
         })
 }
 
-/// What was pulled is not clean-up's any more.
-async fn forget_images(tools: &Tools) {
-    for name in tools.store.list("pulled").await.unwrap_or_default() {
-        if let Err(error) = tools.store.delete(&format!("pulled/{name}")).await {
-            log::warn!("{error}");
-        }
+/// Removes the images that came by this agent and that the legacy supervisor has no use for,
+/// each time that it has applied its target, and again where that failed. Ends when there is none left.
+pub async fn clean(desk: &Desk, tools: &Tools) {
+    let (mut seen, mut left) = (0, Left::InUse);
+    while left != Left::Nothing {
+        let again = async {
+            match left {
+                Left::Failed => {
+                    tools
+                        .clock
+                        .sleep_until(tools.clock.now() + limits::COMPARE_INTERVAL)
+                        .await
+                }
+                _ => future::pending().await,
+            }
+            seen
+        };
+        seen = future::or(desk.applied(seen), again).await;
+        left = match images_of(desk, tools).await {
+            Some(wanted) => sweep::drop_lent(tools, &wanted).await,
+            None => Left::InUse,
+        };
     }
+}
+
+/// Every image of the legacy supervisor's target; `None`: not all of it can be read here.
+async fn images_of(desk: &Desk, tools: &Tools) -> Option<Set<ImageUri>> {
+    let document = desk.document().await?;
+    let (uuid, facts) = (&tools.facts.uuid, contract_facts(&tools.facts));
+    let read = intake::device_target_for(&document, uuid, &facts).ok()?;
+    let mut apps = read.value.apps.values();
+    let is_refused = apps.any(|app| matches!(app.release, AppRelease::Rejected(_)));
+    (read.passed_over.is_empty() && !is_refused).then(|| sweep::wanted(&read.value))
 }
 
 /// User apps are none of ours, and the board knows nothing of them.
@@ -155,6 +187,97 @@ mod tests {
     use crate::model::current::{App, Network};
     use crate::plan::board::Trouble;
     use std::time::Duration;
+
+    use crate::flows::legacy::{self, Handing};
+    use crate::flows::poll::Taker as _;
+    use crate::flows::tests::{document, live, tools};
+    use crate::sim::world::World;
+    use crate::world::Pending;
+    use crate::world::clock::Clock as _;
+    use crate::world::legacy::{Legacy, LegacyError, Told};
+    use serde_json::json;
+
+    /// It fetches its target whenever it is asked how far it is.
+    struct Willing(Arc<Desk>);
+
+    impl Legacy for Willing {
+        fn update(&self, _: bool, _: bool) -> Pending<'_, Result<Told, LegacyError>> {
+            Box::pin(async { Ok(Told::Accepted) })
+        }
+
+        fn is_applied(&self) -> Pending<'_, Result<bool, LegacyError>> {
+            Box::pin(async {
+                self.0.fetch(None).await;
+                Ok(true)
+            })
+        }
+
+        fn accepts<'a>(&'a self, _: &'a str) -> Pending<'a, Result<bool, LegacyError>> {
+            Box::pin(async { Ok(true) })
+        }
+    }
+
+    /// The images that are left, and how many of them are written down as ours or as lent, after
+    /// the legacy supervisor has applied a target with these services.
+    fn left(services: &serde_json::Value) -> (Vec<String>, usize) {
+        let world = World::new(1);
+        let (tools, desk) = (tools(&world), Arc::new(Desk::new(false)));
+        desk.set_remote(Arc::new(world.clone()));
+        let uris = ["web:1", "old:1", "registry.example/inherited:1"];
+        let uris = uris.map(|name| ImageUri::parse(name).unwrap());
+        world.with(|state| {
+            state.inherit("its_container", "A", "web", None);
+            state
+                .engine
+                .add_image(&ImageUri::parse("loaded:1").unwrap());
+            for uri in &uris {
+                state.engine.add_image(uri);
+                state.engine.pulled.insert(uri.clone());
+            }
+        });
+        let handing = Handing {
+            legacy: Arc::new(Willing(desk.clone())),
+            desk: desk.clone(),
+            tools: tools.clone(),
+            settle_limit: None,
+        };
+        let app = json!({"id": 1, "name": "f", "releases": {"r1": {"services": services}}});
+        let document = document(&json!({"a": app}));
+        let flow = async {
+            for uri in &uris {
+                sweep::remember(&tools, uri).await;
+            }
+            sweep::lend(&tools).await;
+            // A change of mind, and another one.
+            remember(&tools).await;
+            assert_eq!(tools.store.list("pulled").await.unwrap().len(), 3);
+            sweep::lend(&tools).await;
+            desk.take(&document, Options::default()).await;
+            future::zip(legacy::run(handing), clean(&desk, &tools)).await;
+        };
+        live(&world, flow, world.now() + Duration::from_secs(60), |_| {});
+        world.with(|state| {
+            let documents = state.disk.documents.keys();
+            let is_listed =
+                |name: &&String| name.starts_with("pulled/") || name.starts_with("lent/");
+            let listed = documents.filter(is_listed).count();
+            let images = state.engine.images.keys();
+            let mut images: Vec<_> = images.map(ToString::to_string).collect();
+            images.sort();
+            (images, listed)
+        })
+    }
+
+    #[test]
+    fn d_08_images_that_nobody_uses_go_once_it_has_applied_its_target() {
+        let web = json!({"id": 1, "image": "web:1"});
+        let (images, listed) = left(&json!({"web": web}));
+        let want = ["loaded:1", "registry.example/inherited:1", "web:1"];
+        assert_eq!((images, listed), (want.map(str::to_owned).to_vec(), 0));
+        // What it wants is not known: nothing goes.
+        let (images, listed) = left(&json!({"web": {"id": 1}}));
+        assert_eq!((images.len(), listed), (4, 3));
+    }
 
     #[test]
     fn d_08_given_back_means_that_nothing_of_ours_is_left() {

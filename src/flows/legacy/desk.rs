@@ -26,6 +26,8 @@ pub struct Desk {
     said: std::sync::Mutex<(UpdateStatus, Option<Arc<str>>)>,
     /// User apps are this agent's, and so is the status.
     is_ours: bool,
+    /// Changes when the legacy supervisor has applied what is laid out.
+    applied: Latest<()>,
 }
 
 /// A target for the legacy supervisor. Its document is another one than before, or the
@@ -175,12 +177,7 @@ impl Desk {
             lock(&self.shown).fetched = Some(hash);
             return Fetched::Unchanged(etag(hash));
         }
-        let held = lock(&self.shown).held.clone();
-        let document = match held {
-            Some(held) => Some(held.to_vec()),
-            None => self.cached().await,
-        };
-        let Some(document) = document else {
+        let Some(document) = self.document().await else {
             log::warn!("the target for the legacy supervisor cannot be read any more");
             return Fetched::Nothing;
         };
@@ -190,6 +187,25 @@ impl Desk {
         (shown.hash, shown.fetched) = (Some(hash), Some(hash));
         drop(shown);
         Fetched::Document(etag(hash), document)
+    }
+
+    /// The document that is laid out, or a newer one.
+    pub(super) async fn document(&self) -> Option<Vec<u8>> {
+        let held = lock(&self.shown).held.clone();
+        match held {
+            Some(held) => Some(held.to_vec()),
+            None => self.cached().await,
+        }
+    }
+
+    /// The legacy supervisor has applied what is laid out.
+    pub(super) fn is_applied(&self) {
+        self.applied.change(|()| ());
+    }
+
+    /// Ends when it has, after the time of this number; the number of this time.
+    pub(super) async fn applied(&self, seen: u64) -> u64 {
+        self.applied.newer(seen).await
     }
 
     pub(super) async fn cached(&self) -> Option<Vec<u8>> {

@@ -190,6 +190,7 @@ impl Flow {
                 log::info!("the legacy supervisor has applied the target");
                 if !self.next() {
                     self.say(UpdateStatus::Done, "");
+                    self.with.desk.is_applied();
                 }
             }
         }
