@@ -69,7 +69,7 @@ async fn rows(engine: &Docker, dirs: &Dirs) -> Result<Vec<Row>, EngineError> {
         let [oci_name, app, name] = texts.map(str::to_owned);
         rows.push([oci_name, app, name, users.join(", ")]);
     }
-    rows.sort_by(|a, b| a[0].cmp(&b[0]));
+    rows.sort_unstable_by(|a, b| a[0].cmp(&b[0]));
     Ok(rows)
 }
 

@@ -193,7 +193,7 @@ fn addresses(if_inet6: &str) -> String {
 
 /// Sorted, so that an order that changes is no news.
 fn joined(mut words: Vec<String>) -> String {
-    words.sort();
+    words.sort_unstable();
     words.dedup();
     words.join(" ")
 }
@@ -208,7 +208,7 @@ fn ipv6(if_inet6: &str) -> Vec<Ipv6Addr> {
         (scope == "00" && !is_internal(words.nth(1)?)).then(|| Ipv6Addr::from(bits))
     };
     let mut found: Vec<_> = if_inet6.lines().filter_map(address).collect();
-    found.sort();
+    found.sort_unstable();
     found
 }
 

@@ -292,7 +292,7 @@ impl Files {
             .flatten()
             .filter_map(|entry| entry.file_name().into_string().ok());
         let mut names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
-        names.sort();
+        names.sort_unstable();
         Ok(names)
     }
 

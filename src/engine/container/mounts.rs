@@ -52,7 +52,7 @@ pub(super) fn encode<'a>(encoder: &Encoder<'a>, host: &mut HostConfig<'a>) -> Re
         };
         mounts.push((target.to_owned(), made(encoder, bind)?));
     }
-    mounts.sort_by(|(a, _), (b, _)| a.cmp(b));
+    mounts.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     for (_, sent) in mounts {
         match sent {
             Sent::Mount(mount) => host.mounts.push(mount),

@@ -33,7 +33,7 @@ pub(super) fn read(
         }
         "volumes" => {
             let mut mounts = node.list(mount)?;
-            mounts.sort_by(|a, b| a.target().cmp(b.target()));
+            mounts.sort_unstable_by(|a, b| a.target().cmp(b.target()));
             into.volumes = mounts;
         }
         _ => return Ok(false),
