@@ -181,12 +181,13 @@ fn allocated_for(times: usize) -> usize {
 #[test]
 fn a_steady_exchange_allocates_the_handler_s_future_and_nothing_more() {
     const TIMES: usize = 2000;
-    // The least of some runs, and a few off: how often a waker is replaced depends on who
-    // comes first.
+    // The least of some runs, and a few off: a task that is woken while it still runs, by the
+    // reactor's thread, puts itself into the executor's queue, which takes room for 31 at once.
+    // How often that happens depends on who comes first, and is often on a single core.
     let least = |times| (0..4).map(|_| allocated_for(times)).min().unwrap();
     let (few, many) = (least(TIMES), least(2 * TIMES));
     let off = (many - few).abs_diff(TIMES);
-    assert!(off < TIMES / 100, "{few}, {many}");
+    assert!(off < TIMES / 20, "{few}, {many}");
 }
 
 /// A target of about 2 MiB in `services` services, each with `fields` in its composition.
