@@ -266,7 +266,6 @@ fn d_24_s_rep_19_a_report_loses_its_apps_compressed_or_not() {
     };
     let plain = |text: &[u8]| text.to_vec();
     let coded = "Content-Encoding: gzip\n";
-    // Its key is known once it runs.
     // The device's key is known once the agent runs.
     until("a report", || {
         (report(1, "", &plain).status == 200).then_some(())

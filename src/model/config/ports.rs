@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::base::json::members;
-
 use serde::{Deserialize, Serialize};
+
+use crate::base::json::members;
 
 /// One container port on one host port (target-state 2.16). Ordered as the engine is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
