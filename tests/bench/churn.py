@@ -49,9 +49,9 @@ def release(number):
 
 
 def private_kib(pid):
-    """What the kernel counts as the process's own and written."""
+    """What the process has of its own. Not "Private_Dirty": of a program whose file is not on disk yet that has the code, too."""
     with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-        return int(next(line for line in file if line.startswith("Private_Dirty:")).split()[1])
+        return int(next(line for line in file if line.startswith("Anonymous:")).split()[1])
 
 
 class Churn:
