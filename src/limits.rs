@@ -273,7 +273,7 @@ pub const UNIT_STOP_TIMEOUT: Duration = Duration::from_secs(120);
 pub const HASTE_SPAN: Duration = Duration::from_millis(100);
 /// ...and so many of them are in haste.
 pub const HASTE_EVENTS: u32 = 40;
-/// Tasks run between two looks for events, which cost four system calls.
+/// Tasks run between two looks for events.
 pub const TASKS_A_TURN: usize = 4;
 
 // ---- http ------------------------------------------------------------------

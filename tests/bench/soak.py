@@ -32,7 +32,7 @@ PACE, ENGINE_EVERY, BACKEND_EVERY, OUTAGE = 0.5, 40, 60, 2
 # third: with a mixture of sizes as here malloc fills its groups for hundreds of releases, and stays there.
 WARM_UP = 60
 # Less than this over the rest is no growth, as for scripts/bench churn: the same process at the same point was seen to differ
-# by half of it. In two minutes that finds a leak of about 500 bytes a release, in half an hour one of 30.
+# by half of it. In four minutes that finds a leak of about 240 bytes a release, in half an hour one of 30.
 FLOOR_KIB = 64
 
 
