@@ -142,7 +142,9 @@ pub const HANDED_BACK_REST: Duration = Duration::from_secs(6 * 3600);
 pub const GUARD_MINUTES_MIN: u32 = 5;
 /// Handing back takes no longer, so that a health check does not end it.
 pub const GUARD_HANDING: Duration = Duration::from_secs(600);
-/// An agent that has begun is asked so often whether it serves, until it does...
+/// An agent that answers serves if it began so long ago; less than [`GUARD_MINUTES_MIN`]...
+pub const GUARD_SERVED: Duration = Duration::from_secs(120);
+/// ...and is asked so often until then...
 pub const GUARD_LOOK: Duration = Duration::from_secs(2);
 /// ...and one that hangs has so long to end.
 pub const GUARD_GRACE: Duration = Duration::from_secs(10);

@@ -20,6 +20,9 @@ pub struct Guard {
     /// Seconds of the machine's time since which no agent was seen to serve.
     #[serde(default)]
     silent_since: Option<u64>,
+    /// When an agent began that has not yet served for long enough.
+    #[serde(default)]
+    begun: Option<u64>,
     /// When handing back began...
     #[serde(default)]
     handing: Option<u64>,
@@ -58,7 +61,8 @@ impl Guard {
         self.renew(now);
         let up = now.up.as_secs();
         if let Some(at) = self.handed_back {
-            let rest = (at + limits::HANDED_BACK_REST.as_secs()).saturating_sub(up);
+            let rest = at.saturating_add(limits::HANDED_BACK_REST.as_secs());
+            let rest = rest.saturating_sub(up);
             if rest > 0 {
                 return Then::StandBy(Duration::from_secs(rest));
             }
@@ -69,7 +73,10 @@ impl Guard {
                 self.handing = Some(up);
                 Then::HandBack
             }
-            false => Then::Serve,
+            false => {
+                self.begun = Some(up);
+                Then::Serve
+            }
         }
     }
 
@@ -85,23 +92,33 @@ impl Guard {
         self.handed_back.is_some()
     }
 
-    /// The agent was seen to serve.
-    pub fn served(&mut self, now: &Now) {
+    /// The agent was seen to serve. `false`: for too short a time to count, as one that answers
+    /// and then ends does at each of its starts.
+    pub fn served(&mut self, now: &Now) -> bool {
         self.renew(now);
-        self.forget();
+        let up = now.up.as_secs();
+        let enough = limits::GUARD_SERVED.as_secs();
+        let lasts = |begun: u64| up.saturating_sub(begun) >= enough;
+        let counts = self.begun.is_none_or(lasts);
+        if counts {
+            self.forget();
+        }
+        counts
     }
 
     /// The agent did not answer. `true`: it had its time and is to begin anew, and will then
     /// hand back.
     pub fn was_silent(&mut self, now: &Now) -> bool {
         self.renew(now);
-        let hands_back = |at: u64| now.up.as_secs() < at + limits::GUARD_HANDING.as_secs();
+        let up = now.up.as_secs();
+        let hands_back = |at: u64| up.saturating_sub(at) < limits::GUARD_HANDING.as_secs();
         let is_busy = self.handed_back.is_some() || self.handing.is_some_and(hands_back);
         !is_busy && self.has_been_silent(now)
     }
 
     fn forget(&mut self) {
-        (self.silent_since, self.handing, self.handed_back) = (None, None, None);
+        (self.silent_since, self.begun) = (None, None);
+        (self.handing, self.handed_back) = (None, None);
     }
 
     fn has_been_silent(&mut self, now: &Now) -> bool {
@@ -126,6 +143,7 @@ mod tests {
     use super::*;
 
     const REST: u64 = limits::HANDED_BACK_REST.as_secs();
+    const SERVED: u64 = limits::GUARD_SERVED.as_secs();
 
     fn at(secs: u64) -> Now {
         Now {
@@ -160,15 +178,28 @@ mod tests {
     }
 
     #[test]
+    fn r_tko_7_one_that_answers_and_then_ends_each_time_gives_it_back() {
+        let mut guard = Guard::default();
+        for second in [10, 150, 290, 430, 570] {
+            assert_eq!(guard.begins(&at(second)), Then::Serve);
+            assert!(!guard.served(&at(second + SERVED - 1)));
+        }
+        assert_eq!(guard.begins(&at(710)), Then::HandBack);
+        guard.is_handed_back(&at(715));
+        assert!(matches!(guard.begins(&at(716)), Then::StandBy(_)));
+    }
+
+    #[test]
     fn r_tko_7_one_that_serves_keeps_it() {
         let mut guard = Guard::default();
         assert_eq!(guard.begins(&at(10)), Then::Serve);
-        guard.served(&at(20));
+        assert!(!guard.served(&at(10 + SERVED - 1)));
+        assert!(guard.served(&at(10 + SERVED)));
         let quiet = guard.clone();
-        guard.served(&at(320));
+        assert!(guard.served(&at(320)));
         assert_eq!(guard, quiet, "nothing to be written down");
         assert_eq!(guard.begins(&at(5000)), Then::Serve, "it was updated");
-        guard.served(&at(5001));
+        assert!(guard.served(&at(5000 + SERVED)));
         // Then it hangs.
         assert!(!guard.was_silent(&at(6000)));
         assert!(!guard.was_silent(&at(6599)));

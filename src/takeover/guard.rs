@@ -117,14 +117,17 @@ impl Guarded {
     pub fn watch(mut self, own: Endpoint) {
         let watching = move || {
             let end = facts::machine_up() + self.now.limit;
-            while answers(own.clone()).is_err() {
-                if facts::machine_up() >= end {
+            loop {
+                let answers = answers(own.clone()).is_ok();
+                if answers && self.with(Guard::served) {
+                    break;
+                }
+                if !answers && facts::machine_up() >= end {
                     log::error!("this agent does not answer: it ends, and hands back");
                     std::process::exit(1);
                 }
                 thread::sleep(limits::GUARD_LOOK);
             }
-            self.with(Guard::served);
         };
         let thread = thread::Builder::new().name("guard".into());
         if let Err(error) = thread.spawn(watching) {
