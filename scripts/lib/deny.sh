@@ -16,8 +16,9 @@ deny_up() {
     die "could not install cargo-deny $DENY (cargo install --locked cargo-deny does as well)"
 }
 deny() { "$CARGO_DENY" --locked --config "$ROOT/scripts/deny.toml" "$@"; }
-# deny_crates: licences, duplicates, unwanted crates, sources; needs no network.
-deny_crates() { deny --offline check licenses bans sources; }
+# deny_crates: licences, duplicates, unwanted crates, sources. Of crates for every system, those that no build here needs too;
+# where they are here, it needs no network.
+deny_crates() { cargo fetch --locked --quiet && deny --offline check licenses bans sources; }
 # deny_database: fetches the advisories; fails where they cannot be reached.
 deny_database() { timeout 60 "$CARGO_DENY" --config "$ROOT/scripts/deny.toml" fetch db >/dev/null 2>&1; }
 deny_advisories() { deny check --disable-fetch advisories; }
