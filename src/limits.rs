@@ -41,6 +41,8 @@ pub const TOO_LARGE_MAX: usize = 64;
 pub const PULL_PROGRESS_STEP_PERCENT: u8 = 5;
 /// Bytes of one small stored document (identity, name, app).
 pub const DOCUMENT_BYTES_MAX: usize = TARGET_BYTES_MAX + 64 * 1024;
+/// Of so many directories it is remembered that they are synced; the others are synced once more.
+pub const STORE_DIRS_MET: usize = 64;
 
 /// Any engine call but a pull, a stop and the event stream: until its answer's head.
 pub const ENGINE_CALL_TIMEOUT: Duration = Duration::from_secs(120);

@@ -56,8 +56,16 @@ pub fn hold(root: &Path, name: &str, is_shared: bool) -> io::Result<Option<File>
 pub struct Files {
     contents: PathBuf,
     staging: PathBuf,
-    /// The directories that were met in this run.
-    met: Arc<Mutex<Vec<Met>>>,
+    met: Arc<Mutex<AllMet>>,
+}
+
+/// The directories that were met in this run, the latest last. One that is forgotten is synced
+/// once more when it is met again.
+#[derive(Debug, Default)]
+struct AllMet {
+    /// Meetings so far.
+    count: u64,
+    dirs: Vec<Met>,
 }
 
 /// What this run did in a directory.
@@ -65,10 +73,28 @@ pub struct Files {
 struct Met {
     /// Hash of its path.
     dir: u64,
-    /// Changes that were made or begun.
-    changes: u64,
-    /// So many of them were there before the last sync; `None` before the first.
+    /// The meeting of its last change that was made or begun, or its first one.
+    changed: u64,
+    /// What that was when it was last synced; `None` before the first sync.
     synced: Option<u64>,
+}
+
+impl AllMet {
+    /// What is known of a directory, and the number of this meeting.
+    fn meet(&mut self, dir: u64) -> (&mut Met, u64) {
+        self.count += 1;
+        let known = self.dirs.iter().position(|met| met.dir == dir);
+        let met = known.map(|at| self.dirs.remove(at)).unwrap_or(Met {
+            dir,
+            // Never that of one which was forgotten: somebody may be syncing it right now.
+            changed: self.count,
+            synced: None,
+        });
+        if self.dirs.len() == limits::STORE_DIRS_MET {
+            self.dirs.remove(0);
+        }
+        (self.dirs.push_mut(met), self.count)
+    }
 }
 
 impl Files {
@@ -212,39 +238,30 @@ impl Files {
         known.is_some_and(|known| known == bytes)
     }
 
-    fn met<R>(&self, dir: &Path, see: impl FnOnce(&mut Met) -> R) -> R {
+    fn met<R>(&self, dir: &Path, see: impl FnOnce(&mut Met, u64) -> R) -> R {
         let dir = hash::short(dir.as_os_str().as_encoded_bytes());
         let mut all = lock::lock(&self.met);
-        let at = all.iter().position(|met| met.dir == dir);
-        let at = at.unwrap_or_else(|| {
-            let (changes, synced) = (0, None);
-            all.push(Met {
-                dir,
-                changes,
-                synced,
-            });
-            all.len() - 1
-        });
-        see(&mut all[at])
+        let (met, number) = all.meet(dir);
+        see(met, number)
     }
 
     /// Something in this directory was changed, or is about to be.
     fn changed(&self, dir: &Path) {
-        self.met(dir, |met| met.changes += 1);
+        self.met(dir, |met, number| met.changed = number);
     }
 
     fn is_synced(&self, dir: &Path) -> bool {
-        self.met(dir, |met| met.synced == Some(met.changes))
+        self.met(dir, |met, _| met.synced == Some(met.changed))
     }
 
     /// What was made, renamed or removed in a directory is only so for certain after this; and
     /// a new directory once its parent is synced. Does nothing where nothing was changed.
     fn sync_up_to_root(&self, from: &Path) -> io::Result<()> {
         for dir in from.ancestors() {
-            let changes = self.met(dir, |met| met.changes);
+            let changed = self.met(dir, |met, _| met.changed);
             if !self.is_synced(dir) {
                 sync(dir)?;
-                self.met(dir, |met| met.synced = Some(changes));
+                self.met(dir, |met, _| met.synced = Some(changed));
             }
             if dir == self.contents {
                 break;
@@ -488,6 +505,35 @@ mod tests {
             block_on(files.put("a/x", b"1")).unwrap();
             assert!(is_synced(&files), "after a sync that failed");
         }
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn issue_9_what_is_known_of_directories_has_a_limit() {
+        let root = scratch("met");
+        let files = Files::open(&root).unwrap();
+        let dir = |number: usize| root.join(format!("contents/0/a/{number}"));
+        let end = 3 * limits::STORE_DIRS_MET;
+        for number in 0..end {
+            files.write(&format!("a/{number}/x"), b"1").unwrap();
+        }
+        let known = || lock::lock(&files.met).dirs.len();
+        assert_eq!(known(), limits::STORE_DIRS_MET);
+        // Those that are met again and again stay.
+        for one in [&files.contents, &root.join("contents/0/a"), &dir(end - 1)] {
+            assert!(files.is_synced(one), "{}", one.display());
+        }
+        // Whoever syncs one that is forgotten meanwhile has not synced what is changed then.
+        let before = files.met(&dir(0), |met, _| met.changed);
+        for number in 0..end {
+            files.changed(&dir(number + 1));
+        }
+        files.changed(&dir(0));
+        files.met(&dir(0), |met, _| met.synced = Some(before));
+        assert!(!files.is_synced(&dir(0)));
+        files.write("a/0/x", b"1").unwrap();
+        assert!(files.is_synced(&dir(0)));
+        assert_eq!(known(), limits::STORE_DIRS_MET);
         fs::remove_dir_all(root).unwrap();
     }
 
