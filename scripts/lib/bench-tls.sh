@@ -32,12 +32,20 @@ bench_tls_rest() {
   read -r _ _ peak _ < <(memory "$AGENT")
   row tls-rss-mib "idle, managed over TLS, resident" "$(mib "$rss")" MiB "$(mib "$pss") proportional, $(mib "$peak") at most before"
   row tls-private-kib "idle, managed over TLS, private" "$private" KiB "changed pages"
+  bench_tls_pages
   row tls-threads "idle, managed over TLS, threads" "$threads" ""
   row tls-wakes "wake-ups in an idle minute" "$wakes" ""
   polls=$(cpu_ms "$AGENT")
   bench_tls_polls 4
   polls=$(($(cpu_ms "$AGENT") - polls))
   row tls-cpu-s "CPU in an idle hour" "$(awk -v a="$cpu" -v b="$polls" 'BEGIN { printf "%.3f", a + b / 1000 }')" s "$polls ms of it for 4 polls"
+}
+# bench_tls_pages: where the resident pages are; malloc's are all changed, and code and constants the file's.
+bench_tls_pages() {
+  local part rss changed size
+  while read -r part rss changed size; do
+    row "" "of it $part" "$rss" KiB "$changed changed, of $size"
+  done < <(python3 tests/bench/pages.py "$AGENT")
 }
 # bench_tls_polls N: further apart than the backend keeps a connection, as polls are.
 bench_tls_polls() {
