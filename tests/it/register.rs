@@ -4,7 +4,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 
@@ -58,10 +60,12 @@ fn text(status: u16, body: &str) -> Reply {
     Reply::Answer(status, "Content-Type: text/html\r\n".into(), body.into())
 }
 
-/// A backend that answers as its script says.
+/// A backend that answers as its script says, until it is dropped.
 struct Mock {
     url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
+    ended: Arc<AtomicBool>,
+    accepting: Option<JoinHandle<()>>,
 }
 
 impl Mock {
@@ -70,9 +74,13 @@ impl Mock {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let (script, all) = (Arc::new(script), seen.clone());
-        std::thread::spawn(move || {
+        let ended: Arc<AtomicBool> = Arc::default();
+        let (script, all, is_ended) = (Arc::new(script), seen.clone(), ended.clone());
+        let accepting = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                if is_ended.load(Ordering::SeqCst) {
+                    return;
+                }
                 let (script, all) = (script.clone(), all.clone());
                 std::thread::spawn(move || {
                     let Some(request) = read(&stream) else { return };
@@ -95,7 +103,12 @@ impl Mock {
                 });
             }
         });
-        Mock { url, seen }
+        Mock {
+            url,
+            seen,
+            ended,
+            accepting: Some(accepting),
+        }
     }
 
     fn posts(&self) -> Vec<Seen> {
@@ -109,6 +122,17 @@ impl Mock {
     fn count(&self, what: &str) -> usize {
         let seen = self.seen.lock().unwrap();
         seen.iter().filter(|one| one.what.starts_with(what)).count()
+    }
+}
+
+impl Drop for Mock {
+    /// Threads that stay would be in the way of tests that fork (power.rs says how).
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        let at = self.url.strip_prefix("http://").map(TcpStream::connect);
+        if let (Some(Ok(_)), Some(accepting)) = (at, self.accepting.take()) {
+            let _ = accepting.join();
+        }
     }
 }
 
