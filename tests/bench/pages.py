@@ -4,8 +4,8 @@
 usage: pages.py PID
 
 A line for each part: its name, its resident and its private and changed memory, and its size, in KiB (smaps). Code,
-constants and data are the program's own; stacks are the first thread's and each large anonymous area with a guard below it, as
-musl makes them; the rest is what malloc has.
+constants and data are the program's own; stacks are the first thread's and each large anonymous area, as musl makes
+them; the rest is what malloc has.
 """
 
 import pathlib
